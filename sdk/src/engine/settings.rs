@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+/// Every number of the engine, with its default.
+///
+/// Policy of the core is in `byway_core::Tuning`; what a peer can violate in `byway_wire::limits`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub(crate) struct Settings {
+    /// Incoming messages that wait for the app to take them from memory; the rest waits in the store. 256.
+    pub(crate) inbox_queue: usize,
+    /// Commands of the app that wait. 1,024.
+    pub(crate) command_queue: usize,
+    /// Transport frames that wait for the driver, over all connections. 64.
+    pub(crate) frame_queue: usize,
+    /// Events that a slow listener may lag behind. 1,024.
+    pub(crate) event_queue: usize,
+    /// Commands and frames handled before effects are carried out. 256.
+    pub(crate) turn: usize,
+    /// Writes that wait for the store before no further input is taken. 16,384.
+    pub(crate) store_queue: usize,
+    /// Rows in one page at start. 1,024.
+    pub(crate) page: usize,
+
+    /// One attempt of a transport to connect. 10 s.
+    pub(crate) dial_wait: Duration,
+    /// Hello, from the open channel to the proof. 5 s.
+    pub(crate) hello_wait: Duration,
+    /// What was written before a close has this long to go out. 2 s.
+    pub(crate) flush_wait: Duration,
+    /// One carrier has this long to take a signal. 2 s.
+    pub(crate) carrier_wait: Duration,
+    /// Answers of the driver and the core to a plugin. 5 s.
+    pub(crate) answer_wait: Duration,
+    /// A step's `find` that the core did not cancel. 30 s.
+    pub(crate) find_wait: Duration,
+    /// One step's `announce`. 10 s.
+    pub(crate) announce_wait: Duration,
+    /// One read or write of the store, after which it counts as failed. 30 s.
+    pub(crate) store_wait: Duration,
+    /// Each stage of a shutdown. 3 s.
+    pub(crate) shutdown_wait: Duration,
+    /// The roster is published at most this often. 50 ms.
+    pub(crate) roster_every: Duration,
+
+    /// Signals that wait for one transport. 64.
+    pub(crate) signal_queue: usize,
+    /// Carried envelopes that wait to be opened. 256.
+    pub(crate) mail_queue: usize,
+    /// A signal is good for this long. 60 s.
+    pub(crate) signal_life: Duration,
+    /// Message ids of signals are remembered for this long. 2 min.
+    pub(crate) replay_window: Duration,
+
+    /// Calls to servers that may be made at once. 5.
+    pub(crate) call_burst: u32,
+    /// One further call is earned in this time. 75 s.
+    pub(crate) call_refill: Duration,
+
+    /// Routes that one run of a step may report. 256.
+    pub(crate) routes_per_run: usize,
+    /// Verified records kept so that the same bytes are not verified again. 2,048.
+    pub(crate) record_cache: usize,
+
+    /// A new seal key is made after this. 24 h.
+    pub(crate) seal_every: Duration,
+    /// A seal key is good for this long. 14 d.
+    pub(crate) seal_valid: Duration,
+    /// A seal key's secret is erased after this. 28 d.
+    pub(crate) seal_kept: Duration,
+    /// Life of our record. 14 d.
+    pub(crate) record_life: Duration,
+    /// Life of a self-signed credential; renewed with every seal key. 30 d.
+    pub(crate) token_life: Duration,
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+impl Default for Settings {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self {
+            inbox_queue: 256,
+            command_queue: 1_024,
+            frame_queue: 64,
+            event_queue: 1_024,
+            turn: 256,
+            store_queue: 16_384,
+            page: 1_024,
+            dial_wait: s(10),
+            hello_wait: s(5),
+            flush_wait: s(2),
+            carrier_wait: s(2),
+            answer_wait: s(5),
+            find_wait: s(30),
+            announce_wait: s(10),
+            store_wait: s(30),
+            shutdown_wait: s(3),
+            roster_every: Duration::from_millis(50),
+            signal_queue: 64,
+            mail_queue: 256,
+            signal_life: s(60),
+            replay_window: s(120),
+            call_burst: 5,
+            call_refill: s(75),
+            routes_per_run: 256,
+            record_cache: 2_048,
+            seal_every: s(DAY),
+            seal_valid: s(14 * DAY),
+            seal_kept: s(28 * DAY),
+            record_life: s(14 * DAY),
+            token_life: s(30 * DAY),
+        }
+    }
+}
