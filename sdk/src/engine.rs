@@ -28,15 +28,18 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+mod commands;
 mod connection;
 mod dial;
 mod driver;
 mod effects;
+mod endpoints;
 mod handshake;
 mod identity;
-mod loader;
+mod keeper;
+mod launch;
 mod meter;
-mod network;
+mod ops;
 mod records;
 mod runtime;
 mod settings;
@@ -73,8 +76,10 @@ pub(crate) struct EngineConfig {
     pub(crate) transports: Vec<Arc<dyn Transport>>,
     /// The ladder, first rung first.
     pub(crate) steps: Vec<Arc<dyn DiscoveryStep>>,
-    /// Carriers of signals in the order in which their addresses stand in our record: member
-    /// listeners first, registry sockets last.
+    /// Signalling sockets that this device serves itself. Their addresses stand first in our record.
+    pub(crate) listeners: Vec<Arc<dyn Signaling>>,
+    /// Carriers of signals that others serve, in order of preference. Their own addresses are our
+    /// homes (the registry): they stand last in our record, and signals go there last.
     pub(crate) carriers: Vec<Arc<dyn Signaling>>,
     /// What this device offers: `relay`, `coordinator;cap=64`, ...
     pub(crate) capabilities: Vec<String>,
@@ -107,6 +112,7 @@ impl EngineConfig {
             store,
             transports: Vec::new(),
             steps: Vec::new(),
+            listeners: Vec::new(),
             carriers: Vec::new(),
             capabilities: vec!["relay".to_owned()],
             bootstrap: Vec::new(),
@@ -267,7 +273,7 @@ pub(crate) enum Command {
 /// # Cancellation
 /// Dropping the future releases everything.
 pub(crate) async fn start(config: EngineConfig) -> Result<(EngineHandle, InboxReceiver), StartError> {
-    network::start(config).await
+    launch::start(config).await
 }
 
 /// The app's side of a running node. Cheap to clone. When the last clone is dropped every task of the

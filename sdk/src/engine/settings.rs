@@ -23,8 +23,6 @@ pub(crate) struct Settings {
 
     /// One attempt of a transport to connect. 10 s.
     pub(crate) dial_wait: Duration,
-    /// Hello, from the open channel to the proof. 5 s.
-    pub(crate) hello_wait: Duration,
     /// What was written before a close has this long to go out. 2 s.
     pub(crate) flush_wait: Duration,
     /// One carrier has this long to take a signal. 2 s.
@@ -46,10 +44,10 @@ pub(crate) struct Settings {
     pub(crate) signal_queue: usize,
     /// Carried envelopes that wait to be opened. 256.
     pub(crate) mail_queue: usize,
-    /// A signal is good for this long. 60 s.
-    pub(crate) signal_life: Duration,
-    /// Message ids of signals are remembered for this long. 2 min.
-    pub(crate) replay_window: Duration,
+    /// Message ids of signals that are remembered, over all senders. 8,192.
+    pub(crate) replay_ids: usize,
+    /// Message ids of signals that are remembered of one sender; more are dropped. 512.
+    pub(crate) replay_ids_per_sender: usize,
 
     /// Calls to servers that may be made at once. 5.
     pub(crate) call_burst: u32,
@@ -67,10 +65,6 @@ pub(crate) struct Settings {
     pub(crate) seal_valid: Duration,
     /// A seal key's secret is erased after this. 28 d.
     pub(crate) seal_kept: Duration,
-    /// Life of our record. 14 d.
-    pub(crate) record_life: Duration,
-    /// Life of a self-signed credential; renewed with every seal key. 30 d.
-    pub(crate) token_life: Duration,
 }
 
 const DAY: u64 = 24 * 60 * 60;
@@ -87,7 +81,6 @@ impl Default for Settings {
             store_queue: 16_384,
             page: 1_024,
             dial_wait: s(10),
-            hello_wait: s(5),
             flush_wait: s(2),
             carrier_wait: s(2),
             answer_wait: s(5),
@@ -98,8 +91,8 @@ impl Default for Settings {
             roster_every: Duration::from_millis(50),
             signal_queue: 64,
             mail_queue: 256,
-            signal_life: s(60),
-            replay_window: s(120),
+            replay_ids: 8_192,
+            replay_ids_per_sender: 512,
             call_burst: 5,
             call_refill: s(75),
             routes_per_run: 256,
@@ -107,8 +100,6 @@ impl Default for Settings {
             seal_every: s(DAY),
             seal_valid: s(14 * DAY),
             seal_kept: s(28 * DAY),
-            record_life: s(14 * DAY),
-            token_life: s(30 * DAY),
         }
     }
 }
