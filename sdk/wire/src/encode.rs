@@ -1,0 +1,168 @@
+//! Typed frames to bytes.
+
+use bytes::{Bytes, BytesMut};
+use byway_api::PeerId;
+use prost::Message as _;
+use prost::encoding::{encode_varint, encoded_len_varint};
+
+use crate::content::receipt_to_proto;
+use crate::direct::{self, put_bytes};
+use crate::proto::frame::Body;
+use crate::{Direct, Frame, NetworkState, PeerFound, Presence, Receipts, Relay, RelayStatus, VerifiedRecord, proto};
+
+/// A frame on its way into a buffer. Messages and mail are written straight from where they are, the
+/// rest through the generated code.
+pub(crate) enum Outgoing<'a> {
+    Direct(&'a Direct),
+    Relay(&'a Relay),
+    Other(proto::Frame),
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn new(frame: &'a Frame) -> Self {
+        match frame {
+            Frame::Direct(direct) => Self::Direct(direct),
+            Frame::Relay(relay) => Self::Relay(relay),
+            other => Self::Other(proto::Frame { body: body(other) }),
+        }
+    }
+
+    /// Length of the `Frame`, without the length in front of it.
+    fn frame_len(&self) -> usize {
+        match self {
+            Self::Direct(direct) => delimited(direct.content_len()),
+            Self::Relay(relay) => delimited(relay_len(relay)),
+            Self::Other(frame) => frame.encoded_len(),
+        }
+    }
+
+    /// Bytes that [`put`](Self::put) writes.
+    pub(crate) fn len(&self) -> usize {
+        delimited(self.frame_len()) - 1
+    }
+
+    pub(crate) fn put(&self, buf: &mut BytesMut) {
+        encode_varint(self.frame_len() as u64, buf);
+        match self {
+            Self::Direct(direct) => {
+                encode_varint(u64::from(direct::FIELD << 3 | 2), buf);
+                encode_varint(direct.content_len() as u64, buf);
+                direct.put_content(buf);
+            }
+            Self::Relay(relay) => {
+                encode_varint(u64::from(RELAY << 3 | 2), buf);
+                encode_varint(relay_len(relay) as u64, buf);
+                put_bytes(1, relay.mail.to.as_bytes(), buf);
+                put_bytes(2, &relay.mail.envelope, buf);
+                if !relay.request_id.is_empty() {
+                    put_bytes(3, &relay.request_id, buf);
+                }
+            }
+            Self::Other(frame) => frame.encode_raw(buf),
+        }
+    }
+}
+
+/// Number of `Frame.relay`.
+const RELAY: u32 = 6;
+
+/// Length of a field with a one-byte tag and so many bytes.
+fn delimited(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
+}
+
+fn relay_len(relay: &Relay) -> usize {
+    let id = relay.request_id.len();
+    delimited(32) + delimited(relay.mail.envelope.len()) + if id == 0 { 0 } else { delimited(id) }
+}
+
+impl Frame {
+    /// How many bytes [`encode_into`](Self::encode_into) appends.
+    pub fn encoded_len(&self) -> usize {
+        Outgoing::new(self).len()
+    }
+
+    /// Appends the frame with its length in front. A sequence of frames makes one transport frame.
+    pub fn encode_into(&self, buf: &mut BytesMut) {
+        let frame = Outgoing::new(self);
+        buf.reserve(frame.len());
+        frame.put(buf);
+    }
+}
+
+fn body(frame: &Frame) -> Option<Body> {
+    Some(match frame {
+        Frame::Direct(_) | Frame::Relay(_) => return None,
+        Frame::Query(query) => Body::Query(proto::PeerQuery {
+            looking_for_user_id: query.user.as_str().to_owned(),
+            request_id: query.request_id.clone(),
+            hops: query.hops,
+            deadline_ms: i64::try_from(query.deadline_ms).unwrap_or(i64::MAX),
+        }),
+        Frame::Found(found) => Body::Found(found_to_proto(found)),
+        Frame::State(state) => Body::State(state_to_proto(state)),
+        Frame::Receipts(receipts) => Body::Receipts(receipts_to_proto(receipts)),
+        Frame::RelayAck(ack) => {
+            let status = match ack.status {
+                RelayStatus::Forwarded => proto::relay_ack::Status::Forwarded,
+                RelayStatus::NotConnected => proto::relay_ack::Status::NotConnected,
+                RelayStatus::Quota => proto::relay_ack::Status::Quota,
+                RelayStatus::TooLarge => proto::relay_ack::Status::TooLarge,
+            };
+            Body::RelayAck(proto::RelayAck { request_id: ack.request_id.clone(), status: status.into() })
+        }
+        Frame::Ping(nonce) => Body::Ping(proto::Ping { nonce: *nonce }),
+        Frame::Pong(nonce) => Body::Pong(proto::Pong { nonce: *nonce }),
+        Frame::Heartbeat => Body::Heartbeat(proto::Heartbeat {}),
+        Frame::Goodbye(goodbye) => Body::Goodbye(proto::Goodbye {
+            code: u32::from(goodbye.code.0),
+            records: records_to_proto(&goodbye.records),
+        }),
+    })
+}
+
+fn found_to_proto(found: &PeerFound) -> proto::PeerFound {
+    proto::PeerFound {
+        user_id: found.user.as_str().to_owned(),
+        signal_address: found.address.as_ref().map_or_else(String::new, |a| a.as_str().to_owned()),
+        last_seen: found.last_seen.as_millis(),
+        can_relay: found.can_relay,
+        request_id: found.request_id.clone(),
+        records: records_to_proto(&found.records),
+    }
+}
+
+fn state_to_proto(state: &NetworkState) -> proto::NetworkState {
+    proto::NetworkState {
+        online_members: state.online_members.iter().map(|u| u.as_str().to_owned()).collect(),
+        coordinators: state.coordinators.iter().map(PeerId::to_string).collect(),
+        timestamp: state.timestamp.as_millis(),
+        presence: state.presence.iter().map(presence_to_proto).collect(),
+        records: records_to_proto(&state.records),
+        revocation_seq: state.revocation_seq,
+        delta: state.delta,
+        digest: state.digest.map_or_else(Bytes::new, |d| Bytes::copy_from_slice(&d)),
+        want_full: state.want_full,
+    }
+}
+
+fn presence_to_proto(presence: &Presence) -> proto::Presence {
+    let beacon = presence.beacon.as_ref();
+    proto::Presence {
+        peer_key: Bytes::copy_from_slice(presence.peer.as_bytes()),
+        record_seq: presence.record_seq,
+        seen_at: presence.seen_at.as_millis(),
+        beacon_sig: beacon.map_or_else(Bytes::new, |b| Bytes::copy_from_slice(&b.signature)),
+        beacon_at: beacon.map_or(0, |b| b.at.as_millis()),
+        link: presence.link,
+        age_s: presence.age_s,
+    }
+}
+
+fn receipts_to_proto(receipts: &Receipts) -> proto::Receipts {
+    proto::Receipts { receipts: vec![receipt_to_proto(receipts.kind, &receipts.messages, receipts.at)] }
+}
+
+fn records_to_proto(records: &[VerifiedRecord]) -> Vec<Bytes> {
+    records.iter().map(|r| r.bytes().clone()).collect()
+}

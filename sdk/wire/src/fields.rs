@@ -1,0 +1,184 @@
+//! The protobuf wire format, read in place: which field stands where, without building messages.
+
+use std::ops::Range;
+
+use crate::error::at_most;
+use crate::{WireError, limits};
+
+/// The value of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 2: where the bytes stand.
+    Bytes(Range<usize>),
+    /// Wire types 1 and 5, which no message of ours uses.
+    Fixed,
+}
+
+/// Walks over the fields that stand in `buf[at..end]`.
+pub(crate) struct Fields<'a> {
+    what: &'static str,
+    buf: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) const fn new(what: &'static str, buf: &'a [u8]) -> Self {
+        Self { what, buf, at: 0, end: buf.len() }
+    }
+
+    pub(crate) const fn within(what: &'static str, buf: &'a [u8], range: Range<usize>) -> Self {
+        Self { what, buf, at: range.start, end: range.end }
+    }
+
+    /// The next field: its number and value. `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value)>, WireError> {
+        if self.at == self.end {
+            return Ok(None);
+        }
+        let key = u32::try_from(self.varint()?).map_err(|_| self.malformed("field number"))?;
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.skip(8)?,
+            2 => Value::Bytes(self.delimited()?),
+            5 => self.skip(4)?,
+            _ => return Err(self.malformed("wire type")),
+        };
+        match key >> 3 {
+            0 => Err(self.malformed("field number")),
+            number => Ok(Some((number, value))),
+        }
+    }
+
+    /// A length and where so many bytes stand. `None` at the end.
+    pub(crate) fn next_delimited(&mut self) -> Result<Option<Range<usize>>, WireError> {
+        if self.at == self.end { Ok(None) } else { self.delimited().map(Some) }
+    }
+
+    fn delimited(&mut self) -> Result<Range<usize>, WireError> {
+        let len = self.varint()?;
+        match usize::try_from(len) {
+            Ok(len) if len <= self.end - self.at => {
+                let start = self.at;
+                self.at += len;
+                Ok(start..self.at)
+            }
+            _ => Err(self.malformed("length")),
+        }
+    }
+
+    fn skip(&mut self, len: usize) -> Result<Value, WireError> {
+        if self.end - self.at < len {
+            return Err(self.malformed("length"));
+        }
+        self.at += len;
+        Ok(Value::Fixed)
+    }
+
+    fn varint(&mut self) -> Result<u64, WireError> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let byte = match self.buf.get(self.at) {
+                Some(byte) if self.at < self.end => *byte,
+                _ => return Err(self.malformed("end inside a number")),
+            };
+            self.at += 1;
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.malformed("number"))
+    }
+
+    fn malformed(&self, detail: &str) -> WireError {
+        WireError::malformed(self.what, format!("{detail} at byte {}", self.at))
+    }
+}
+
+/// How often a field may be repeated.
+pub(crate) struct Most(pub(crate) u32, pub(crate) &'static str, pub(crate) usize);
+
+/// Refuses a message that repeats a field too often, before anything is allocated for it.
+pub(crate) fn check_counts(what: &'static str, message: &[u8], limits: &[Most]) -> Result<(), WireError> {
+    let mut counts = [0usize; 8];
+    let mut fields = Fields::new(what, message);
+    while let Some((number, _)) = fields.next()? {
+        for (Most(limited, name, max), count) in limits.iter().zip(&mut counts) {
+            if *limited == number {
+                *count += 1;
+                at_most(name, *max, *count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses more ids than allowed in all `Receipt`s that stand in field `number` of a message.
+pub(crate) fn check_receipts(what: &'static str, message: &[u8], number: u32) -> Result<(), WireError> {
+    let mut count = 0;
+    let mut fields = Fields::new(what, message);
+    while let Some(field) = fields.next()? {
+        let (n, Value::Bytes(receipt)) = field else { continue };
+        if n != number {
+            continue;
+        }
+        // An empty receipt counts too: it also costs an allocation.
+        count += 1;
+        at_most("receipts", limits::RECEIPT_IDS, count)?;
+        let mut receipt = Fields::within(what, message, receipt);
+        let mut ids = 0;
+        while let Some((n, _)) = receipt.next()? {
+            ids += usize::from(n == 2);
+        }
+        count += ids.saturating_sub(1);
+        at_most("messages of a receipt", limits::RECEIPT_IDS, count)?;
+    }
+    Ok(())
+}
+
+/// Decodes a message and names it in the error.
+pub(crate) fn message<M: prost::Message + Default>(what: &'static str, bytes: impl bytes::Buf) -> Result<M, WireError> {
+    M::decode(bytes).map_err(|e| WireError::malformed(what, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_where_they_stand() {
+        let buf = [0x08, 0x96, 0x01, 0x12, 0x02, 0xaa, 0xbb, 0x1d, 1, 2, 3, 4];
+        let mut fields = Fields::new("test", &buf);
+        assert_eq!(fields.next(), Ok(Some((1, Value::Varint(150)))));
+        assert_eq!(fields.next(), Ok(Some((2, Value::Bytes(5..7)))));
+        assert_eq!(fields.next(), Ok(Some((3, Value::Fixed))));
+        assert_eq!(fields.next(), Ok(None));
+    }
+
+    #[test]
+    fn impossible_encodings_are_refused() {
+        let too_long = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        for wrong in [&[0x00, 0x00][..], &[0x08], &[0x12, 0x03, 1, 2], &[0x0b], &[0x0c], &[0x0d, 1], &too_long] {
+            let mut fields = Fields::new("test", wrong);
+            assert!(fields.next().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_number_is_read() {
+        let buf = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert_eq!(Fields::new("test", &buf).next(), Ok(Some((1, Value::Varint(u64::MAX)))));
+    }
+
+    #[test]
+    fn a_part_ends_at_its_end() {
+        let buf = [0x12, 0x02, 0xaa, 0xbb];
+        assert!(Fields::within("test", &buf, 0..3).next().is_err());
+    }
+}
