@@ -25,6 +25,7 @@ mod proof;
 mod record;
 mod seal;
 mod socket;
+mod state;
 mod token;
 
 pub mod base64url;
@@ -49,7 +50,8 @@ pub use frame::{
 pub use hello::{Handshake, HelloConfig, HelloError, HelloStep, PeerHello, RejectCode, Role, reject};
 pub use identity::{DeviceKey, Domain, thumbprint, verify};
 pub use proof::{check_proof, make_proof};
-pub use record::{RecordDraft, SealPublic, VerifiedRecord};
+pub use record::{RecordDraft, SealPublic, VerifiedRecord, claimed_user};
 pub use seal::{Opened, SealSecret, open, seal};
+pub use state::{StateEntry, state_digest};
 pub use socket::{SocketErrorCode, SocketFrame, SocketStatus};
 pub use token::{OpenMembership, issue_self_token};

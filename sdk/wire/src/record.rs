@@ -247,6 +247,17 @@ impl VerifiedRecord {
     }
 }
 
+/// Whose record this says it is. Nothing is verified: for a directory that only sorts records.
+///
+/// # Errors
+/// [`WireError::TooLarge`] or [`WireError::Malformed`].
+pub fn claimed_user(bytes: &Bytes) -> Result<UserId, WireError> {
+    at_most(WHAT, limits::RECORD_MAX, bytes.len())?;
+    let signed: proto::Signed = message(WHAT, bytes.clone())?;
+    let record: proto::PeerRecord = message(WHAT, signed.payload)?;
+    UserId::new(&record.user_id).map_err(WireError::id(WHAT))
+}
+
 impl PartialEq for VerifiedRecord {
     fn eq(&self, other: &Self) -> bool {
         self.0.bytes == other.0.bytes
