@@ -189,7 +189,7 @@ impl Sent {
             return None;
         }
         let changed = engine::timeout(self.life, self.status.changed(self.seen));
-        self.seen = changed.await.ok()?.ok()?;
+        self.seen = changed.await?.ok()?;
         Some(self.seen)
     }
 

@@ -20,13 +20,15 @@ use byway_api::{
 };
 use byway_core::io::{Event, InboxItem, InboxKey, Refusal};
 use byway_core::status::DeviceDelivery;
-use byway_core::view::{CoreMetrics, Explanation, Roster};
+use byway_core::view::{CoreMetrics, Explanation};
 use byway_core::Tuning;
 use byway_wire::error::WireError;
 use byway_wire::record::VerifiedRecord;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::members::Roster;
 
 mod commands;
 mod connection;
@@ -415,6 +417,11 @@ impl EngineHandle {
     /// The wall time as the node sees it.
     pub(crate) fn wall(&self) -> WallTime {
         self.inner.runtime.now().wall
+    }
+
+    /// For how long the node has been running.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.inner.runtime.now().tick.since(byway_core::Tick::default())
     }
 
     /// In an open network: a token that makes `device` another device of our user.

@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress, StepErrorKind};
 use byway_core::OpId;
 use byway_core::io::{AskError, Event, FoundRoute, RouteSource};
-use byway_core::view::Roster;
 use byway_wire::error::WireError;
 use byway_wire::frame::RelayStatus;
 use byway_wire::record::VerifiedRecord;
@@ -20,6 +19,7 @@ use super::meter::CallMeter;
 use super::records::RecordCache;
 use super::runtime::Runtime;
 use super::settings::Settings;
+use crate::members::Roster;
 
 /// Shared state of one node.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use byway_api::{
     Announcement, DiscoveryStep, Lookup, Meter, NetworkId, PeerId, Route, Sightings, StepError, StepErrorKind, UserId,
 };
-use byway_wire::record::claimed_user;
+use byway_wire::claimed_user;
 use tokio::sync::watch;
 
 const NAME: &str = "directory";
