@@ -45,7 +45,7 @@
 //!
 //! sent.delivered().await?;
 //! sent.read().await?;
-//! println!("{}", alice.path("bob")?); // Connected over mem, 1 ms
+//! println!("{}", alice.path("bob")?); // Connected over mem
 //! # alice.members().wait_for(|roster| roster.iter().any(|m| m.status() == byway::Status::Direct)).await;
 //! # while sent.changed().await.is_some() {}
 //! # assert_eq!(sent.status(), byway::Delivery::Read);

@@ -66,11 +66,11 @@ impl Member {
         }
     }
 
-    /// The path in words: `Connected over webrtc, 12 ms`, `Online via bob`, `Online`, `Offline`.
+    /// The path in words: `Connected over webrtc`, `Online via bob`, `Online`, `Offline`. It changes only
+    /// when the path does.
     pub fn path(&self) -> String {
         let path = match &self.reach {
-            Reach::Direct { transport, rtt: Some(rtt) } => format!("Connected over {transport}, {}", Span(*rtt)),
-            Reach::Direct { transport, rtt: None } => format!("Connected over {transport}"),
+            Reach::Direct { transport, .. } => format!("Connected over {transport}"),
             Reach::Via { user, .. } => format!("Online via {user}"),
             Reach::Online { .. } => "Online".to_owned(),
             Reach::Offline { last_seen: None } => "Offline, never seen".to_owned(),
@@ -78,11 +78,20 @@ impl Member {
         };
         if self.blocked { format!("{path} (blocked)") } else { path }
     }
+
+    /// The last measured round trip of a direct connection.
+    pub const fn rtt(&self) -> Option<Duration> {
+        match self.reach {
+            Reach::Direct { rtt, .. } => rtt,
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}  {}", self.status(), self.user, self.path())
+        write!(f, "{} {}  {}", self.status(), self.user, self.path())?;
+        self.rtt().map_or(Ok(()), |rtt| write!(f, ", {}", Span(rtt)))
     }
 }
 

@@ -72,7 +72,7 @@ impl Node {
         Ok(self.roster().get(&user).cloned())
     }
 
-    /// The path to a member in words: `Connected over webrtc, 12 ms`, `Online via bob`, `Offline`.
+    /// The path to a member in words: `Connected over webrtc`, `Online via bob`, `Offline`.
     ///
     /// # Errors
     /// [`IdError`] if this is not the name of a user.

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) turn: usize,
     /// Writes that wait for the store before no further input is taken. 16,384.
     pub(crate) store_queue: usize,
+    /// Bytes in those writes. 32 MiB.
+    pub(crate) store_queue_bytes: usize,
     /// Rows in one page at start. 1,024.
     pub(crate) page: usize,
 
@@ -79,6 +81,7 @@ impl Default for Settings {
             event_queue: 1_024,
             turn: 256,
             store_queue: 16_384,
+            store_queue_bytes: 32 << 20,
             page: 1_024,
             dial_wait: s(10),
             flush_wait: s(2),
