@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use byway_api::{PeerId, Prover, SignalError, SignalErrorKind};
-use byway_wire::{SocketFrame, SocketStatus, limits};
+use byway_wire::{SocketFrame, SocketStatus, peek};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -150,15 +150,20 @@ impl Client {
     /// Hands an envelope to the device `to`, attached to the same server.
     ///
     /// # Errors
-    /// `NoSuchPeer`, `Busy`, `Refused` (too large), `Unreachable` (the socket ended, or no answer in
+    /// `NoSuchPeer`, `Busy`, `Refused` (too large, or no envelope for `to`), `Unreachable` (the socket ended, or no answer in
     /// [`ClientConfig::send_timeout`]; the envelope may or may not have arrived then).
     ///
     /// # Cancellation
     /// Dropping the future may or may not have sent.
     pub async fn send(&self, to: PeerId, envelope: Bytes) -> Result<(), SignalError> {
         let error = |kind, detail: &str| Err(SignalError::new(kind, self.shared.config.plugin, detail));
-        if envelope.len() > limits::ENVELOPE_MAX {
-            return error(SignalErrorKind::Refused, "the envelope is larger than 60 KiB");
+        // A server closes the socket of whoever sends something else.
+        match peek(&envelope) {
+            Ok(head) if head.to == to => {}
+            Ok(_) => return error(SignalErrorKind::Refused, "the envelope is for another device"),
+            Err(e) => {
+                return Err(SignalError::new(SignalErrorKind::Refused, self.shared.config.plugin, "").with_source(e));
+            }
         }
         let Some((ticket, answer)) = self.shared.ticket() else {
             return match *self.end.borrow() {
@@ -175,7 +180,7 @@ impl Client {
         match timeout(self.shared.config.send_timeout, answer).await {
             Ok(Ok(SocketStatus::Ok)) => Ok(()),
             Ok(Ok(SocketStatus::NoSuchPeer)) => error(SignalErrorKind::NoSuchPeer, "not attached to this server"),
-            Ok(Ok(SocketStatus::Busy)) => error(SignalErrorKind::Busy, "the server or the device is busy; try again later"),
+            Ok(Ok(_)) => error(SignalErrorKind::Busy, "the server or the device is busy; try again later"),
             Ok(Err(_)) => self.gone(),
             Err(_) => error(SignalErrorKind::Unreachable, "the server did not answer in time"),
         }

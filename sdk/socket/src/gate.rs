@@ -1,6 +1,6 @@
 use std::fmt;
 
-use byway_api::{NetworkId, PeerId, Proof, async_trait};
+use byway_api::{Member, Membership, NetworkId, PeerId, Proof, WallTime, async_trait};
 use bytes::Bytes;
 
 /// A device in its network: what an attached socket is known as. Envelopes never cross networks.
@@ -32,6 +32,21 @@ pub struct Challenge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
+impl Challenge {
+    /// What the answer proves: first whose key signed it for this challenge, then what the credential
+    /// says about that device. What most gates do.
+    ///
+    /// # Errors
+    /// [`Refusal`] with a text for the client.
+    pub fn check(&self, proof: &Proof, membership: &dyn Membership, now: WallTime) -> Result<Member, Refusal> {
+        let peer = byway_wire::check_proof(proof, "WS", &self.target, &self.nonce, now)
+            .map_err(|e| Refusal(format!("the proof does not hold: {e}")))?;
+        membership
+            .verify(&proof.credential, &peer, now)
+            .map_err(|e| Refusal(format!("the credential does not hold: {e}")))
+    }
+}
+
 /// Decides who may attach to a [`Hub`](crate::Hub).
 ///
 /// # Behavior
@@ -60,6 +75,8 @@ pub enum Routed {
     NoSuchPeer,
     /// The device's queue, or the way to it, is full.
     Busy,
+    /// It is no envelope for that device.
+    Refused,
 }
 
 /// Joins several hubs into one: where a device is attached, and how an envelope gets there.

@@ -1,9 +1,10 @@
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use byway_api::PeerId;
-use byway_wire::{SocketFrame, limits};
+use byway_wire::{SocketFrame, limits, peek};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -91,6 +92,29 @@ pub(crate) struct Inner {
     pub(crate) bus: Option<Arc<dyn SignalBus>>,
     table: Mutex<Table>,
     gone: Notify,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    delivered: AtomicU64,
+    forwarded: AtomicU64,
+    no_such_peer: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// What became of the envelopes that came to a hub's sockets and local devices so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteCounts {
+    /// Put into the queue of a device attached here.
+    pub delivered: u64,
+    /// Taken by another hub.
+    pub forwarded: u64,
+    /// For a device that is not attached.
+    pub no_such_peer: u64,
+    /// Refused because a queue was full, or the sender too fast.
+    pub busy: u64,
 }
 
 impl fmt::Debug for Hub {
@@ -131,13 +155,26 @@ impl Inner {
         let to = Device::new(from.network.clone(), to);
         let frame = SocketFrame::From { from: from.peer, envelope: envelope.clone() };
         let here = self.table().push(&to, frame);
-        match (&self.bus, here) {
+        let routed = match (&self.bus, here) {
             (Some(bus), Routed::NoSuchPeer) => {
                 let there = bus.route(&to, from.peer, envelope);
                 timeout(self.config.route_timeout, there).await.unwrap_or(Routed::Busy)
             }
             _ => here,
-        }
+        };
+        self.count(routed);
+        routed
+    }
+
+    pub(crate) fn count(&self, routed: Routed) {
+        let counter = match routed {
+            Routed::Delivered => &self.counts.delivered,
+            Routed::Forwarded => &self.counts.forwarded,
+            Routed::NoSuchPeer => &self.counts.no_such_peer,
+            Routed::Busy => &self.counts.busy,
+            Routed::Refused => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -153,7 +190,7 @@ impl Hub {
     }
 
     fn build(config: HubConfig, gate: Arc<dyn Gate>, bus: Option<Arc<dyn SignalBus>>) -> Self {
-        Self { inner: Arc::new(Inner { config, gate, bus, table: Mutex::default(), gone: Notify::new() }) }
+        Self { inner: Arc::new(Inner { config, gate, bus, table: Mutex::default(), gone: Notify::new(), counts: Counts::default() }) }
     }
 
     /// Attaches a device of this process. `None` if the device is attached already, or the hub is closed.
@@ -191,6 +228,18 @@ impl Hub {
         self.inner.table().sockets()
     }
 
+    /// What became of envelopes so far.
+    pub fn counts(&self) -> RouteCounts {
+        let counts = &self.inner.counts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RouteCounts {
+            delivered: read(&counts.delivered),
+            forwarded: read(&counts.forwarded),
+            no_such_peer: read(&counts.no_such_peer),
+            busy: read(&counts.busy),
+        }
+    }
+
     /// Ends every socket and waits until the last [`serve`](Self::serve) has returned. Idempotent.
     pub async fn close(&self) {
         self.inner.table().close();
@@ -222,13 +271,11 @@ impl fmt::Debug for LocalDevice {
 
 impl LocalDevice {
     /// Hands an envelope to a device that is attached to the same hub.
-    ///
-    /// An envelope above the limit is `Busy` for ever: no socket would take it.
     pub async fn send(&self, to: PeerId, envelope: Bytes) -> Routed {
-        if envelope.len() > limits::ENVELOPE_MAX {
-            return Routed::Busy;
+        if peek(&envelope).is_ok_and(|head| head.to == to) {
+            return self.inner.route(&self.device, to, envelope).await;
         }
-        self.inner.route(&self.device, to, envelope).await
+        Routed::Refused
     }
 
     /// The next envelope for this device and who attached as its sender; `None` once the hub closes.

@@ -22,8 +22,8 @@ mod client;
 mod close;
 mod gate;
 mod hub;
-mod packet;
 mod pace;
+mod packet;
 mod queue;
 mod serve;
 mod table;
@@ -33,7 +33,7 @@ mod tungstenite;
 pub use client::{Client, ClientConfig, Incoming};
 pub use close::Closed;
 pub use gate::{Challenge, Device, Gate, Refusal, Routed, SignalBus};
-pub use hub::{Hub, HubConfig, LocalDevice};
+pub use hub::{Hub, HubConfig, LocalDevice, RouteCounts};
 pub use packet::{Packet, Socket};
 pub use serve::{Arrival, Served};
 #[cfg(feature = "tungstenite")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use byway_api::PeerId;
-use byway_wire::{SocketFrame, SocketStatus, limits};
+use byway_wire::{SocketFrame, SocketStatus, WireError};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{sleep_until, timeout};
@@ -199,16 +199,14 @@ impl Place<'_> {
             SocketFrame::Unknown => return Ok(()),
             _ => return Err(Closed::Malformed("a client sends only Auth, once, and Send".to_owned())),
         };
-        if envelope.len() > limits::ENVELOPE_MAX {
-            return Err(Closed::TooLarge(format!("an envelope is at most {} bytes", limits::ENVELOPE_MAX)));
-        }
         let status = if paid {
             match self.hub.route(device, to, envelope).await {
                 Routed::Delivered | Routed::Forwarded => SocketStatus::Ok,
                 Routed::NoSuchPeer => SocketStatus::NoSuchPeer,
-                Routed::Busy => SocketStatus::Busy,
+                Routed::Busy | Routed::Refused => SocketStatus::Busy,
             }
         } else {
+            self.hub.count(Routed::Busy);
             SocketStatus::Busy
         };
         // Who does not read the answers to its own frames is not served any further.
@@ -244,10 +242,10 @@ pub(crate) fn incoming<E: fmt::Display>(packet: Option<Result<Packet, E>>) -> Re
 }
 
 pub(crate) fn decode(frame: Bytes) -> Result<SocketFrame, Closed> {
-    if frame.len() > limits::SOCKET_FRAME_MAX {
-        return Err(Closed::TooLarge(format!("a frame is at most {} bytes", limits::SOCKET_FRAME_MAX)));
-    }
-    SocketFrame::decode(frame).map_err(|e| Closed::Malformed(e.to_string()))
+    SocketFrame::decode(frame).map_err(|e| match e {
+        WireError::TooLarge { .. } => Closed::TooLarge(e.to_string()),
+        e => Closed::Malformed(e.to_string()),
+    })
 }
 
 pub(crate) fn lost<E: fmt::Display>(error: E) -> Closed {
