@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     /// Rows in one page at start. 1,024.
     pub(crate) page: usize,
 
+    /// Opening a transport or carrier, or telling it of a change. 10 s.
+    pub(crate) open_wait: Duration,
     /// One attempt of a transport to connect. 10 s.
     pub(crate) dial_wait: Duration,
     /// What was written before a close has this long to go out. 2 s.
@@ -56,7 +58,9 @@ pub(crate) struct Settings {
     /// One further call is earned in this time. 75 s.
     pub(crate) call_refill: Duration,
 
-    /// Routes that one run of a step may report. 256.
+    /// Sightings of one `browse` that wait. 10,000, the members of a large network.
+    pub(crate) sightings: usize,
+    /// Routes that one `find` may report before they are looked at. 256.
     pub(crate) routes_per_run: usize,
     /// Verified records kept so that the same bytes are not verified again. 2,048.
     pub(crate) record_cache: usize,
@@ -83,6 +87,7 @@ impl Default for Settings {
             store_queue: 16_384,
             store_queue_bytes: 32 << 20,
             page: 1_024,
+            open_wait: s(10),
             dial_wait: s(10),
             flush_wait: s(2),
             carrier_wait: s(2),
@@ -98,6 +103,7 @@ impl Default for Settings {
             replay_ids_per_sender: 512,
             call_burst: 5,
             call_refill: s(75),
+            sightings: 10_000,
             routes_per_run: 256,
             record_cache: 2_048,
             seal_every: s(DAY),

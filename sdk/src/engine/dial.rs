@@ -1,0 +1,157 @@
+//! Connecting to one device: which transport takes which address, one after the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use byway_api::{Endpoint, Instance, PeerId, Retry, SignalAddress, TransportErrorKind};
+use byway_core::OpId;
+use byway_core::io::DialError;
+use byway_wire::hello::Role;
+use byway_wire::limits;
+
+use super::handshake::{Established, HalfOpen, Over, hello};
+use super::ops::Ended;
+use super::runtime::timeout;
+use super::shared::Shared;
+use super::signals::Signals;
+
+/// A bound transport.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub(super) endpoint: Arc<dyn Endpoint>,
+    pub(super) over: Over,
+    pub(super) needs_signaling: bool,
+}
+
+/// What every dial needs.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) gate: Arc<HalfOpen>,
+    pub(super) instance: Instance,
+    pub(super) bound: Arc<[Bound]>,
+}
+
+impl Dialer {
+    /// Tries the ways one after the other until one connects. Dropping the future aborts the attempt.
+    pub(super) async fn dial(self, op: OpId, peer: PeerId, addresses: Vec<SignalAddress>) -> Ended {
+        let ways = ways(&self.bound, &addresses);
+        let limit = self.shared.settings.dial_wait + limits::HELLO_TIMEOUT;
+        let attempt = {
+            let _dialing = self.signals.dialing(op, peer, addresses);
+            timeout(limit, self.attempt(peer, &ways)).await
+        };
+        let result = attempt.unwrap_or_else(|| Err(failure(Retry::Later, "no connection in time")));
+        if let Err(error) = &result {
+            tracing::debug!(target: "byway::link", peer = %peer.short(), why = %error.text, "dial failed");
+        }
+        Ended::Dialed(result.map(Box::new))
+    }
+
+    async fn attempt(&self, peer: PeerId, ways: &[(usize, SignalAddress)]) -> Result<Established, DialError> {
+        let mut failures = Vec::new();
+        let mut retry = None;
+        for (transport, address) in ways {
+            let bound = &self.bound[*transport];
+            let failed = match timeout(self.shared.settings.dial_wait, bound.endpoint.dial(peer, address)).await {
+                None => (Retry::Later, "no connection in time".to_owned()),
+                Some(Err(error)) if error.kind() == TransportErrorKind::Superseded => {
+                    return Err(DialError { superseded: true, ..failure(Retry::Later, &error.to_string()) });
+                }
+                Some(Err(error)) => (error.retry(), error.to_string()),
+                Some(Ok(connection)) => {
+                    let role = Role::Dialer;
+                    match hello(&self.shared, &self.gate, self.instance, connection, bound.over, role, Some(peer)).await
+                    {
+                        Ok(established) => return Ok(established),
+                        Err(error) => (error.retry, error.text),
+                    }
+                }
+            };
+            retry = Some(worse(retry, failed.0));
+            failures.push(format!("{address}: {}", failed.1));
+        }
+        match retry {
+            Some(retry) => Err(failure(retry, &failures.join("; "))),
+            None => Err(failure(Retry::Never, "no transport takes these addresses")),
+        }
+    }
+}
+
+fn failure(retry: Retry, text: &str) -> DialError {
+    DialError { retry, superseded: false, text: text.to_owned() }
+}
+
+/// What several failures together say about the peer: it is our own fault only if all of them were.
+const fn worse(so_far: Option<Retry>, next: Retry) -> Retry {
+    match (so_far, next) {
+        (Some(Retry::Later), _) | (_, Retry::Later) => Retry::Later,
+        (Some(Retry::Never), _) | (_, Retry::Never) => Retry::Never,
+        (_, other) => other,
+    }
+}
+
+/// The attempts for `addresses`, in their order. A signalling address goes to each transport that
+/// needs signalling, once: the signal port knows the other ways itself.
+fn ways(bound: &[Bound], addresses: &[SignalAddress]) -> Vec<(usize, SignalAddress)> {
+    let mut signalled = BTreeSet::new();
+    let mut ways = Vec::new();
+    for address in addresses {
+        for (i, transport) in bound.iter().enumerate() {
+            let takes = match address.is_signalling() {
+                true => transport.needs_signaling && signalled.insert(i),
+                false => transport.over.transport == address.scheme(),
+            };
+            if takes {
+                ways.push((i, address.clone()));
+            }
+        }
+    }
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use byway_api::{Connection, Incoming, TransportError, async_trait};
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    #[async_trait]
+    impl Endpoint for Nowhere {
+        fn addresses(&self) -> Vec<SignalAddress> {
+            Vec::new()
+        }
+        async fn dial(&self, _: PeerId, _: &SignalAddress) -> Result<Arc<dyn Connection>, TransportError> {
+            Err(TransportError::new(TransportErrorKind::Timeout, "nowhere", ""))
+        }
+        async fn next(&self) -> Option<Incoming> {
+            None
+        }
+        async fn close(&self) {}
+    }
+
+    fn bound(transport: &'static str, needs_signaling: bool) -> Bound {
+        let over = Over { rank: 0, transport, max_frame: 65_536 };
+        Bound { endpoint: Arc::new(Nowhere), over, needs_signaling }
+    }
+
+    #[test]
+    fn each_address_goes_to_the_transports_that_take_it() {
+        let bound = [bound("webrtc", true), bound("mem", false), bound("other", true)];
+        let address = |text: &str| text.parse::<SignalAddress>().unwrap();
+        let addresses = [address("ws://a/x"), address("mem:7"), address("ws://b/x"), address("tcp:1")];
+        let ways: Vec<_> = ways(&bound, &addresses).into_iter().map(|(i, a)| (i, a.to_string())).collect();
+        assert_eq!(ways, [(0, "ws://a/x".to_owned()), (2, "ws://a/x".to_owned()), (1, "mem:7".to_owned())]);
+    }
+
+    #[test]
+    fn only_faults_of_our_own_are_our_own_fault() {
+        assert_eq!(worse(None, Retry::LocalFault), Retry::LocalFault);
+        assert_eq!(worse(Some(Retry::LocalFault), Retry::Later), Retry::Later);
+        assert_eq!(worse(Some(Retry::Later), Retry::LocalFault), Retry::Later);
+        assert_eq!(worse(Some(Retry::Never), Retry::LocalFault), Retry::Never);
+    }
+}
