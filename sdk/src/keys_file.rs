@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -101,9 +101,11 @@ impl KeyStore for FileKeys {
 }
 
 /// The secrets in memory: a device that is gone when the process ends. For tests and short-lived tools.
-#[derive(Default)]
+///
+/// Clones share the keys, so that a test can restart a device.
+#[derive(Clone, Default)]
 pub struct MemoryKeys {
-    keys: Mutex<Option<Keys>>,
+    keys: Arc<Mutex<Option<Keys>>>,
 }
 
 impl MemoryKeys {

@@ -28,6 +28,12 @@ impl InMemory {
         Self::default()
     }
 
+    /// A world over this network, with a directory of its own: its nodes can be dialled by those of
+    /// other worlds over the same network, and are found by them only through invites and neighbours.
+    pub fn on(network: MemoryNetwork) -> Self {
+        Self { network, directory: Directory::default() }
+    }
+
     /// The network below, which can be cut on demand.
     pub const fn network(&self) -> &MemoryNetwork {
         &self.network
