@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use byway_api::{Carried, Sealed, SignalAddress, SignalContext, SignalError, SignalErrorKind, Signaling};
-use byway_wire::limits;
+use byway_wire::peek;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -150,8 +150,10 @@ impl Signaling for SocketCarrier {
         if *self.closing.borrow() {
             return Err(closed());
         }
-        if mail.envelope.len() > limits::ENVELOPE_MAX {
-            return Err(error(SignalErrorKind::Refused, "an envelope has at most 60 KiB"));
+        // nothing is dialled for what no server takes
+        if !peek(&mail.envelope).is_ok_and(|head| head.to == mail.to) {
+            let detail = "a carrier takes sealed envelopes of at most 60 KiB that are for the device they are sent to";
+            return Err(error(SignalErrorKind::Refused, detail));
         }
         let Sealed { to, envelope } = mail;
         let sending = async {

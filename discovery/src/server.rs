@@ -157,7 +157,7 @@ impl Server {
             }
             first
         });
-        first.then_some(Seeking(self))
+        first.then(|| Seeking(self))
     }
 
     /// The latest nonce; waits for at most `patience` while somebody else is getting the first one.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use byway_api::{Carried, PeerId, Sealed, SignalAddress, SignalContext};
 use byway_socket::{Client, Incoming};
-use byway_wire::limits;
+use byway_wire::peek;
 use tokio::sync::{mpsc, watch};
 
 use super::CarrierConfig;
@@ -42,7 +42,8 @@ impl Shared {
     }
 
     fn carried(&self, base: &str, from: PeerId, envelope: Bytes) -> Option<Carried> {
-        if envelope.len() > limits::ENVELOPE_MAX {
+        if !peek(&envelope).is_ok_and(|head| head.to == self.cx.me) {
+            tracing::debug!(target: "byway::carrier", base, ?from, "dropped what is no envelope for this device");
             return None;
         }
         let back = SignalAddress::socket(base, from).ok()?;

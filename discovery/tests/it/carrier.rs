@@ -1,20 +1,14 @@
 //! The socket carrier against real signalling servers.
-#![cfg(feature = "carrier")]
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/hub.rs"]
-mod hub;
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::hub::{Event, Named, Server, Setup, context, mail};
+use crate::support::{Tokens, dead_port, network, peer, within};
 use bytes::Bytes;
 use byway_api::{Sealed, SignalAddress, SignalErrorKind, Signaling};
 use byway_discovery::{CarrierConfig, Home, SocketCarrier};
 use byway_socket::Device;
-use hub::{Event, Named, Server, Setup, context, mail};
-use support::{Tokens, dead_port, network, peer, within};
 use tokio::net::TcpListener;
 
 /// Short waits, so that what is due happens.
@@ -76,9 +70,9 @@ async fn a_listener_is_dialled_when_something_is_to_be_sent() {
     let alice = carrier(1, quick(), &[]).await;
     within(alice.send(&at(&server.url(), 2), mail(peer(2), "offer"))).await.unwrap();
     server.attached(peer(1)).await;
-    assert_eq!(within(bob.recv()).await.unwrap(), (peer(1), Bytes::from_static(b"offer")));
+    assert_eq!(within(bob.recv()).await.unwrap(), (peer(1), mail(peer(2), "offer").envelope));
     // the answer comes back over the same socket
-    within(bob.send(peer(1), Bytes::from_static(b"answer"))).await;
+    within(bob.send(peer(1), mail(peer(1), "answer").envelope)).await;
     let got = within(alice.recv()).await.unwrap();
     assert_eq!((got.mail, got.back), (mail(peer(1), "answer"), at(&server.url(), 2)));
     assert!(alice.addresses().is_empty(), "a listener that we dial is no address of ours");
@@ -176,9 +170,12 @@ async fn what_is_no_address_of_a_socket_is_not_served() {
         let e = within(alice.send(&address, mail(peer(2), "x"))).await.unwrap_err();
         assert_eq!(e.kind(), SignalErrorKind::BadAddress, "{wrong}");
     }
-    let wide = Sealed { to: peer(2), envelope: Bytes::from(vec![0; 60 * 1024 + 1]) };
-    let e = within(alice.send(&at("ws://127.0.0.1:1", 2), wide)).await.unwrap_err();
-    assert_eq!(e.kind(), SignalErrorKind::Refused);
+    let wide = Bytes::from(vec![0; 60 * 1024 + 1]);
+    for wrong in [wide, Bytes::new(), Bytes::from_static(b"no envelope"), mail(peer(3), "for another").envelope] {
+        let wrong = Sealed { to: peer(2), envelope: wrong };
+        let e = within(alice.send(&at("ws://127.0.0.1:1", 2), wrong)).await.unwrap_err();
+        assert_eq!(e.kind(), SignalErrorKind::Refused, "{e}");
+    }
     within(alice.close()).await;
 }
 
@@ -194,7 +191,8 @@ async fn a_home_comes_back_after_its_server_restarts() {
     let bob = server.hub.local(Device::new(network(), peer(2))).unwrap();
     within(async {
         // the server knows of the socket a moment before the carrier does
-        while alice.send(&at(&server.url(), 2), mail(peer(2), "x")).await.is_err() {
+        while let Err(e) = alice.send(&at(&server.url(), 2), mail(peer(2), "x")).await {
+            assert_eq!(e.kind(), SignalErrorKind::Unreachable, "{e}");
             tokio::task::yield_now().await;
         }
     })
@@ -374,7 +372,7 @@ async fn a_carrier_that_nobody_reads_slows_its_senders_down_and_loses_nothing() 
     within(alice.send(&at(&_server.url(), 2), mail(peer(2), "x"))).await.unwrap();
     within(bob.recv()).await.unwrap();
     for _ in 0..20 {
-        within(bob.send(peer(1), Bytes::from_static(b"m"))).await;
+        within(bob.send(peer(1), mail(peer(1), "m").envelope)).await;
     }
     for _ in 0..20 {
         within(alice.recv()).await.unwrap();

@@ -1,19 +1,15 @@
 //! The registry client and its step against a real HTTP server.
-#![cfg(feature = "registry")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Readable, Say, Scripted, Search, Tokens, dead_port, network, peer, user, within};
 use bytes::Bytes;
 use byway_api::{
     Announcement, Cost, DiscoveryStep, Neighbour, NetworkId, Query, Retry, SignalAddress, StepErrorKind, WallTime,
 };
 use byway_discovery::{RegistryClient, RegistryConfig, RegistryStep};
 use byway_wire::base64url;
-use support::{Readable, Say, Scripted, Search, Tokens, dead_port, network, peer, user, within};
 
 fn client(url: &str) -> (Arc<RegistryClient>, RegistryStep) {
     client_with(url, RegistryConfig::default())

@@ -1,17 +1,11 @@
 //! What the registry client and its home socket tell each other.
-#![cfg(feature = "registry")]
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/hub.rs"]
-mod hub;
-mod support;
 
 use std::sync::Arc;
 
+use crate::hub::{Server, Setup, context};
+use crate::support::{Search, Tokens, dead_port, peer, within};
 use byway_api::{DiscoveryStep, Signaling, StepErrorKind};
 use byway_discovery::{CarrierConfig, RegistryClient, RegistryConfig, RegistryStep, SocketCarrier};
-use hub::{Server, Setup, context};
-use support::{Search, Tokens, dead_port, peer, within};
 
 /// The first packet of a connection decides: the hub takes WebSockets and refuses plain calls, so here
 /// calls fail, and what is seen is whether they are made.

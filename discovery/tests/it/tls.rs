@@ -1,18 +1,12 @@
 //! TLS is a thing of run time: a build without a provider compiles. So every path is taken here.
-#![cfg(feature = "registry")]
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/hub.rs"]
-mod hub;
-mod support;
 
 use std::sync::Arc;
 
+use crate::hub::{Server, Setup, context, mail};
+use crate::support::{Readable, Scripted, Search, Tokens, network, peer, within};
 use byway_api::{DiscoveryStep, SignalAddress, SignalErrorKind, Signaling, StepErrorKind};
 use byway_discovery::{CarrierConfig, RegistryClient, RegistryConfig, RegistryStep, SocketCarrier, Tls};
-use hub::{Server, Setup, context, mail};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use support::{Readable, Scripted, Search, Tokens, peer, within};
 use tokio_rustls::TlsAcceptor;
 
 /// A certificate for 127.0.0.1 and a server that shows it.
@@ -44,7 +38,7 @@ async fn carrier(tls: Option<Tls>) -> SocketCarrier {
 async fn listener() -> (Server, CertificateDer<'static>, SignalAddress, byway_socket::LocalDevice) {
     let (certificate, tls) = certified();
     let server = Server::start(Setup { target: Some(peer(2).to_string()), tls: Some(tls), ..Setup::default() }).await;
-    let local = server.hub.local(byway_socket::Device::new(support::network(), peer(2))).unwrap();
+    let local = server.hub.local(byway_socket::Device::new(network(), peer(2))).unwrap();
     let address = SignalAddress::socket(&format!("wss://{}", server.address), peer(2)).unwrap();
     (server, certificate, address, local)
 }

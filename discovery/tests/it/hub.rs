@@ -9,6 +9,8 @@ use byway_socket::{
     Arrival, Challenge, Device, Gate, Hub, HubConfig, Refusal, Routed, Served, SignalBus, over_websocket,
     websocket_config,
 };
+use byway_wire::proto;
+use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -20,13 +22,13 @@ use crate::support::{network, within};
 
 /// Proves by name: the credential is the device, the proof can be read.
 #[derive(Debug)]
-pub struct Named {
-    pub me: PeerId,
-    pub asked: Mutex<Vec<String>>,
+pub(crate) struct Named {
+    pub(crate) me: PeerId,
+    pub(crate) asked: Mutex<Vec<String>>,
 }
 
 impl Named {
-    pub fn new(me: PeerId) -> Arc<Self> {
+    pub(crate) fn new(me: PeerId) -> Arc<Self> {
         Arc::new(Self { me, asked: Mutex::default() })
     }
 }
@@ -38,12 +40,20 @@ impl Prover for Named {
     }
 }
 
-pub fn context(me: PeerId, meter: Arc<dyn Meter>) -> SignalContext {
+pub(crate) fn context(me: PeerId, meter: Arc<dyn Meter>) -> SignalContext {
     SignalContext::new(me, network(), Named::new(me), meter)
 }
 
-pub fn mail(to: PeerId, text: &'static str) -> Sealed {
-    Sealed { to, envelope: Bytes::from_static(text.as_bytes()) }
+/// An envelope that says for whom it is; nobody could open it.
+pub(crate) fn mail(to: PeerId, text: &'static str) -> Sealed {
+    let envelope = proto::SealedEnvelope {
+        version: 1,
+        suite: 1,
+        to_peer: Bytes::copy_from_slice(to.as_bytes()),
+        ciphertext: Bytes::from_static(text.as_bytes()),
+        ..Default::default()
+    };
+    Sealed { to, envelope: envelope.encode_to_vec().into() }
 }
 
 #[derive(Debug)]
@@ -86,31 +96,31 @@ impl SignalBus for Events {
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     Attached(PeerId),
     Ended(Served),
 }
 
 /// How a server is set up.
 #[derive(Default)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The target of its challenge; `None`: its URL as the client called it.
-    pub target: Option<String>,
-    pub refuse: bool,
-    pub tls: Option<TlsAcceptor>,
+    pub(crate) target: Option<String>,
+    pub(crate) refuse: bool,
+    pub(crate) tls: Option<TlsAcceptor>,
     /// The address of an earlier server.
-    pub at: Option<SocketAddr>,
+    pub(crate) at: Option<SocketAddr>,
 }
 
-pub struct Server {
-    pub address: SocketAddr,
-    pub hub: Hub,
-    pub events: mpsc::UnboundedReceiver<Event>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) hub: Hub,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
     accept: JoinHandle<()>,
 }
 
 impl Server {
-    pub async fn start(setup: Setup) -> Self {
+    pub(crate) async fn start(setup: Setup) -> Self {
         let at = setup.at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -140,19 +150,19 @@ impl Server {
         Self { address, hub, events, accept }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("ws://{}", self.address)
     }
 
-    pub async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         within(self.events.recv()).await.unwrap()
     }
 
-    pub async fn attached(&mut self, peer: PeerId) {
+    pub(crate) async fn attached(&mut self, peer: PeerId) {
         assert_eq!(self.event().await, Event::Attached(peer));
     }
 
-    pub async fn ended(&mut self) -> Served {
+    pub(crate) async fn ended(&mut self) -> Served {
         match self.event().await {
             Event::Ended(served) => served,
             other => unreachable!("expected an end, got {other:?}"),
@@ -160,7 +170,7 @@ impl Server {
     }
 
     /// Stops as a server does that is updated.
-    pub async fn stop(self) -> SocketAddr {
+    pub(crate) async fn stop(self) -> SocketAddr {
         self.accept.abort();
         let _ = self.accept.await;
         self.address

@@ -1,5 +1,4 @@
 //! Doubles that the tests of this crate share: a scripted HTTP server, a lookup, a meter, a prover.
-#![allow(dead_code)]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,40 +19,40 @@ use byway_api::{
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub fn peer(n: u8) -> PeerId {
+pub(crate) fn peer(n: u8) -> PeerId {
     PeerId::from_bytes([n; 32])
 }
 
-pub fn network() -> NetworkId {
+pub(crate) fn network() -> NetworkId {
     NetworkId::new("team-blue").unwrap()
 }
 
-pub fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
 /// What nothing in these tests should come near.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens within 20 s")
 }
 
 /// So many tokens, and what they were spent on.
 #[derive(Debug)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     left: AtomicU64,
-    pub spent: Mutex<Vec<&'static str>>,
+    pub(crate) spent: Mutex<Vec<&'static str>>,
 }
 
 impl Tokens {
-    pub fn new(n: u64) -> Arc<Self> {
+    pub(crate) fn new(n: u64) -> Arc<Self> {
         Arc::new(Self { left: AtomicU64::new(n), spent: Mutex::default() })
     }
 
-    pub fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.left.fetch_add(n, Ordering::SeqCst);
     }
 
-    pub fn spent(&self) -> Vec<&'static str> {
+    pub(crate) fn spent(&self) -> Vec<&'static str> {
         self.spent.lock().unwrap().clone()
     }
 }
@@ -70,7 +69,7 @@ impl Meter for Tokens {
 
 /// A prover whose proofs can be read.
 #[derive(Debug, Default)]
-pub struct Readable;
+pub(crate) struct Readable;
 
 impl Prover for Readable {
     fn prove(&self, method: &str, target: &str, nonce: &str) -> Proof {
@@ -79,18 +78,18 @@ impl Prover for Readable {
 }
 
 /// A lookup for "bob" that writes down what it is told.
-pub struct Search {
-    pub query: Query,
-    pub neighbours: Vec<Neighbour>,
-    pub remembered: Vec<Route>,
-    pub answers: Vec<(PeerId, Vec<Route>)>,
-    pub found: Mutex<Vec<Route>>,
-    pub enough: usize,
-    pub tokens: Arc<Tokens>,
+pub(crate) struct Search {
+    pub(crate) query: Query,
+    pub(crate) neighbours: Vec<Neighbour>,
+    pub(crate) remembered: Vec<Route>,
+    pub(crate) answers: Vec<(PeerId, Vec<Route>)>,
+    pub(crate) found: Mutex<Vec<Route>>,
+    pub(crate) enough: usize,
+    pub(crate) tokens: Arc<Tokens>,
 }
 
 impl Search {
-    pub fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         Self {
             query: Query::new(network(), user(name)),
             neighbours: Vec::new(),
@@ -102,12 +101,12 @@ impl Search {
         }
     }
 
-    pub fn found(&self) -> Vec<Route> {
+    pub(crate) fn found(&self) -> Vec<Route> {
         self.found.lock().unwrap().clone()
     }
 
     /// The devices and addresses, as text.
-    pub fn ways(&self) -> Vec<(PeerId, String)> {
+    pub(crate) fn ways(&self) -> Vec<(PeerId, String)> {
         self.found().into_iter().map(|r| (r.peer, r.address.to_string())).collect()
     }
 
@@ -155,7 +154,7 @@ impl Sightings for Search {
 }
 
 /// What a scripted server answers.
-pub enum Say {
+pub(crate) enum Say {
     Status(u16, &'static [(&'static str, &'static str)], String),
     /// A body of so many bytes without a length in front.
     Endless(usize),
@@ -165,28 +164,28 @@ pub enum Say {
 
 /// What it was asked.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Asked {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 }
 
 /// An HTTP server that answers from a script; 200 `{}` when it is at its end.
-pub struct Scripted {
-    pub address: SocketAddr,
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     task: JoinHandle<()>,
 }
 
 impl Scripted {
-    pub async fn start(script: Vec<Say>) -> Self {
+    pub(crate) async fn start(script: Vec<Say>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -196,11 +195,12 @@ impl Scripted {
             let (notes, script) = (Arc::clone(&notes), Arc::clone(&script));
             async move {
                 let (parts, body) = request.into_parts();
+                let body = to_bytes(body, 1 << 20).await.unwrap();
                 notes.lock().unwrap().push(Asked {
                     method: parts.method.to_string(),
                     target: parts.uri.to_string(),
                     headers: parts.headers,
-                    body: to_bytes(body, 1 << 20).await.unwrap(),
+                    body,
                 });
                 let next = script.lock().unwrap().pop_front();
                 answer(next.unwrap_or(Say::Status(200, &[], "{}".into()))).await
@@ -210,11 +210,11 @@ impl Scripted {
         Self { address, asked, task }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -244,6 +244,6 @@ async fn answer(say: Say) -> Response {
 }
 
 /// A port on which nobody listens.
-pub async fn dead_port() -> SocketAddr {
+pub(crate) async fn dead_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }

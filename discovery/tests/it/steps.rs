@@ -1,14 +1,11 @@
 //! The steps that ask no server.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{Search, peer, user, within};
 use bytes::Bytes;
 use byway_api::{DiscoveryStep, Neighbour, PeerId, Route, SignalAddress, StepErrorKind};
 use byway_discovery::{Cache, Coordinators, Existing, Neighbours, StoreAndForward};
 use byway_wire::proto;
 use prost::Message as _;
-use support::{Search, peer, user, within};
 
 fn at(text: &str) -> SignalAddress {
     text.parse().unwrap()

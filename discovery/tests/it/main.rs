@@ -1,0 +1,16 @@
+//! The crate against real servers: one HTTP server that answers from a script, and signalling servers
+//! made of byway-socket's hub.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(feature = "carrier")]
+mod carrier;
+#[cfg(feature = "registry")]
+mod home;
+#[cfg(feature = "carrier")]
+mod hub;
+#[cfg(feature = "registry")]
+mod registry;
+mod steps;
+mod support;
+#[cfg(feature = "registry")]
+mod tls;
