@@ -41,6 +41,10 @@ const NAME: &str = "socket";
 /// [`addresses`](Signaling::addresses) are `ws://home/{me}` of every home, whether it is up or not: the
 /// address stays the same over an outage, and a record need not be signed and announced again after it.
 ///
+/// # Not carried
+/// A registry may ask a device over its socket to be a coordinator. That is a hint for the node, and no
+/// mail: the carrier drops it.
+///
 /// # Network changes
 /// Waits end, a home that is up is connected to anew (if there is a token), sockets to listeners are
 /// closed. A `send` that runs meanwhile fails with `Unreachable`.

@@ -99,7 +99,7 @@ impl RegistryClient {
         self.page_read.store(false, Ordering::Relaxed);
     }
 
-    /// This registry as a home of the [`SocketCarrier`](crate::SocketCarrier).
+    /// This registry as a home of the [`SocketCarrier`](crate::SocketCarrier); for one carrier at a time.
     pub fn home(self: &Arc<Self>) -> Home {
         Home::of_registry(Arc::clone(self))
     }

@@ -2,8 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::hub::{Server, Setup, context};
+use byway_socket::{Arrival, Hub, HubConfig, Packet};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpListener;
+
+use crate::hub::{Door, Server, Setup, context};
 use crate::support::{Search, Tokens, dead_port, peer, within};
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::extract::ws::{Message, WebSocketUpgrade};
+use axum::extract::{Path, Request};
+use axum::http::HeaderMap;
+use axum::routing::any;
 use byway_api::{DiscoveryStep, Signaling, StepErrorKind};
 use byway_discovery::{CarrierConfig, RegistryClient, RegistryConfig, RegistryStep, SocketCarrier};
 
@@ -47,4 +58,52 @@ async fn an_open_socket_vouches_for_the_registry() {
     assert_eq!(client.calls(), before + 1);
     within(carrier.close()).await;
     assert!(!client.socket_is_up());
+}
+
+/// A node's start used to cost a call that was only refused for its missing nonce.
+#[tokio::test]
+async fn the_first_call_waits_for_the_nonce_of_the_challenge() {
+    let hub = Hub::new(HubConfig::default(), Arc::new(Door::default()));
+    let proofs: Arc<Mutex<Vec<String>>> = Arc::default();
+    let serving = hub.clone();
+    let socket = async move |Path(claimed): Path<String>, headers: HeaderMap, upgrade: WebSocketUpgrade| {
+        let mut arrival = Arrival::new(claimed.parse().unwrap());
+        arrival.host = Some(headers["host"].to_str().unwrap().to_owned());
+        let hub = serving.clone();
+        upgrade.on_upgrade(async move |websocket| {
+            let packets = websocket
+                .filter_map(async |message| match message {
+                    Ok(Message::Binary(bytes)) => Some(Ok(Packet::Frame(bytes))),
+                    Ok(_) => None,
+                    Err(e) => Some(Err(e)),
+                })
+                .with(async |packet| {
+                    Ok::<_, axum::Error>(match packet {
+                        Packet::Frame(bytes) => Message::Binary(bytes),
+                        _ => Message::Close(None),
+                    })
+                });
+            hub.serve(Box::pin(packets), arrival).await;
+        })
+    };
+    let notes = Arc::clone(&proofs);
+    let call = async move |request: Request| {
+        notes.lock().unwrap().push(request.headers()["dpop"].to_str().unwrap().to_owned());
+        "{}"
+    };
+    let app = Router::new().route("/{peer}", any(socket)).fallback(call);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+
+    let client = RegistryClient::new(&url, RegistryConfig::default()).unwrap();
+    let carrier = SocketCarrier::new(CarrierConfig::default(), vec![client.home()]);
+    carrier.attach(context(peer(1), Tokens::new(100))).await.unwrap();
+    // the socket has begun to connect when the node asks
+    tokio::task::yield_now().await;
+    within(RegistryStep::new(Arc::clone(&client)).find(&Search::of("bob"))).await.unwrap();
+    assert_eq!(proofs.lock().unwrap()[0], format!("GET_{url}/network/team-blue/peer/bob_nonce-of-the-challenge"));
+    assert_eq!(client.calls(), 2, "the socket and the lookup");
+    within(carrier.close()).await;
+    server.abort();
 }

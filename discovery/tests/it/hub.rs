@@ -56,8 +56,8 @@ pub(crate) fn mail(to: PeerId, text: &'static str) -> Sealed {
     Sealed { to, envelope: envelope.encode_to_vec().into() }
 }
 
-#[derive(Debug)]
-struct Door {
+#[derive(Debug, Default)]
+pub(crate) struct Door {
     /// What a proof must be for.
     target: Option<String>,
     refuse: bool,
