@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use byway_api::{MessageId, UserId};
-use byway_core::io::Refusal;
+use byway_core::io::{Event, Refusal};
 use byway_core::status::{Delivery, DeviceDelivery};
 use byway_wire::limits;
 use tokio::sync::broadcast::error::RecvError;
@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::body::Body;
 use crate::engine::{self, CommandError, EngineHandle, MessageStatus, SendRequest};
 use crate::error::{ConnectError, DeliveryError, NodeError, SendError};
+use crate::members::Status;
 
 /// How a message is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,14 +128,19 @@ impl Chat {
     /// decided within `wait`.
     pub async fn connect(&self, wait: Duration) -> Result<(), ConnectError> {
         let mut events = self.engine.events();
+        let lifeline = self.engine.lifeline();
         if self.is_direct() {
             return Ok(());
         }
         self.engine.seek(self.user.clone()).await.map_err(|_| ConnectError::Stopped)?;
         let decided = async {
             loop {
-                use byway_core::io::Event;
-                match events.recv().await {
+                let event = tokio::select! {
+                    biased;
+                    event = events.recv() => event,
+                    () = lifeline.ended() => return Err(ConnectError::Stopped),
+                };
+                match event {
                     Ok(Event::Connected { user, .. }) if user == self.user => return Ok(()),
                     Ok(Event::Unreachable { user }) if user == self.user => return Err(ConnectError::Unreachable),
                     Err(RecvError::Lagged(_)) if self.is_direct() => return Ok(()),
@@ -147,7 +153,6 @@ impl Chat {
     }
 
     fn is_direct(&self) -> bool {
-        use crate::members::Status;
         self.engine.roster().borrow().get(&self.user).is_some_and(|member| member.status() == Status::Direct)
     }
 }

@@ -419,6 +419,11 @@ impl EngineHandle {
         self.inner.runtime.now().wall
     }
 
+    /// Tells when the node has stopped, without keeping it running.
+    pub(crate) fn lifeline(&self) -> Lifeline {
+        Lifeline(self.inner.commands.clone())
+    }
+
     /// For how long the node has been running.
     pub(crate) fn uptime(&self) -> Duration {
         self.inner.runtime.now().tick.since(byway_core::Tick::default())
@@ -452,6 +457,17 @@ impl EngineHandle {
     #[cfg(test)]
     pub(crate) fn tasks(&self) -> usize {
         self.inner.runtime.tasks()
+    }
+}
+
+/// Tells when a node has stopped. It does not keep it running.
+#[derive(Clone, Debug)]
+pub(crate) struct Lifeline(mpsc::Sender<Command>);
+
+impl Lifeline {
+    /// Waits until the node has stopped. Cancel-safe.
+    pub(crate) async fn ended(&self) {
+        self.0.closed().await;
     }
 }
 

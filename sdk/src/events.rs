@@ -6,6 +6,8 @@ use byway_core::status::Delivery;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::engine::Lifeline;
+
 /// Something happened.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -73,11 +75,12 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Events {
     receiver: Receiver<io::Event>,
+    lifeline: Lifeline,
 }
 
 impl Events {
-    pub(crate) const fn new(receiver: Receiver<io::Event>) -> Self {
-        Self { receiver }
+    pub(crate) const fn new(receiver: Receiver<io::Event>, lifeline: Lifeline) -> Self {
+        Self { receiver, lifeline }
     }
 
     /// The next event; `None` once the node has stopped.
@@ -85,7 +88,12 @@ impl Events {
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            let event = match self.receiver.recv().await {
+            let received = tokio::select! {
+                biased;
+                received = self.receiver.recv() => received,
+                () = self.lifeline.ended() => return None,
+            };
+            let event = match received {
                 Ok(event) => event,
                 Err(RecvError::Lagged(missed)) => return Some(Event::Lagged { missed }),
                 Err(RecvError::Closed) => return None,

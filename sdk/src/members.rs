@@ -9,6 +9,8 @@ use byway_core::link::LinkState;
 use byway_core::view::{self, Reach};
 use tokio::sync::watch;
 
+use crate::engine::Lifeline;
+
 /// What a member list shows in one sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -152,11 +154,12 @@ impl From<view::Roster> for Roster {
 #[derive(Clone, Debug)]
 pub struct Members {
     watch: watch::Receiver<Arc<Roster>>,
+    lifeline: Lifeline,
 }
 
 impl Members {
-    pub(crate) const fn new(watch: watch::Receiver<Arc<Roster>>) -> Self {
-        Self { watch }
+    pub(crate) const fn new(watch: watch::Receiver<Arc<Roster>>, lifeline: Lifeline) -> Self {
+        Self { watch, lifeline }
     }
 
     /// The list now. It counts as seen for [`Self::changed`].
@@ -168,7 +171,11 @@ impl Members {
     ///
     /// Cancel-safe: a change is not lost when the future is dropped.
     pub async fn changed(&mut self) -> Option<Arc<Roster>> {
-        self.watch.changed().await.ok()?;
+        tokio::select! {
+            biased;
+            changed = self.watch.changed() => changed.ok()?,
+            () = self.lifeline.ended() => return None,
+        }
         Some(self.current())
     }
 
@@ -176,7 +183,11 @@ impl Members {
     ///
     /// Cancel-safe.
     pub async fn wait_for(&mut self, mut condition: impl FnMut(&Roster) -> bool) -> Option<Arc<Roster>> {
-        self.watch.wait_for(|roster| condition(roster)).await.ok().map(|roster| Arc::clone(&roster))
+        tokio::select! {
+            biased;
+            found = self.watch.wait_for(|roster| condition(roster)) => found.ok().map(|roster| Arc::clone(&roster)),
+            () = self.lifeline.ended() => None,
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Node {
 
     /// Watches the member list.
     pub fn members(&self) -> Members {
-        Members::new(self.engine.roster())
+        Members::new(self.engine.roster(), self.engine.lifeline())
     }
 
     /// What is known of one member now; `None` if nothing.
@@ -86,7 +86,7 @@ impl Node {
 
     /// Listens to events from now on.
     pub fn events(&self) -> Events {
-        Events::new(self.engine.events())
+        Events::new(self.engine.events(), self.engine.lifeline())
     }
 
     /// Why the last lookup of a member took the path it took; `None` if there was no lookup yet.

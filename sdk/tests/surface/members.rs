@@ -47,7 +47,7 @@ async fn a_member_behind_another_one_is_yellow_and_gets_messages_that_way() {
     assert_eq!(bob.metrics().await.unwrap().core.received, 0, "bob only carried it");
     assert!(bob.metrics().await.unwrap().core.relayed > 0);
 
-    world.network().heal();
+    world.network().heal(alice.peer(), carol.peer());
     alice.network_changed();
     let again = alice.chat("carol").unwrap().send("directly").await.unwrap();
     soon("delivery", again.delivered()).await.unwrap();
