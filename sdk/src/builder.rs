@@ -8,7 +8,7 @@ use byway_api::{DiscoveryStep, KeyStore, Membership, RouteStore, Signaling, Tran
 use byway_core::Tuning;
 
 use crate::engine::Clock;
-use crate::error::{BuildError, Part, Problem};
+use crate::error::{BuildError, Problem};
 use crate::inbox::Inbox;
 use crate::ladder::Ladder;
 use crate::network::{Network, Rule};
@@ -21,6 +21,7 @@ use crate::profile::Profile;
 pub struct Builder {
     pub(crate) profile: Option<Profile>,
     pub(crate) join: Option<(Network, String)>,
+    pub(crate) rule: Option<Rule>,
     pub(crate) device_token: Option<String>,
     pub(crate) transports: Vec<Arc<dyn Transport>>,
     pub(crate) store: Option<Arc<dyn RouteStore>>,
@@ -40,6 +41,7 @@ impl Builder {
         Self {
             profile: None,
             join: None,
+            rule: None,
             device_token: None,
             transports: Vec::new(),
             store: None,
@@ -71,15 +73,7 @@ impl Builder {
     /// Judges the members of the network in place of what [`Network`] says; `credential` proves that
     /// this device is its user's.
     pub fn membership(mut self, membership: impl Membership, credential: impl Into<String>) -> Self {
-        let rule = Rule::Own { membership: Arc::new(membership), credential: credential.into() };
-        match &mut self.join {
-            Some((network, _)) => network.rule = rule,
-            None => self.problems.push(Problem::new(
-                Part::Membership,
-                "a membership needs a network first",
-                "call .join(..) before .membership(..)",
-            )),
-        }
+        self.rule = Some(Rule::Own { membership: Arc::new(membership), credential: credential.into() });
         self
     }
 

@@ -114,7 +114,14 @@ impl Chat {
             _ => SendError::Stopped,
         })?;
         let engine::Sent { message, existing, status } = sent;
-        Ok(Sent { id: message, existing, seen: Delivery::Sending, status, life: expires_in, engine: self.engine.clone() })
+        Ok(Sent {
+            id: message,
+            existing,
+            seen: Delivery::Sending,
+            status,
+            life: expires_in,
+            engine: self.engine.clone(),
+        })
     }
 
     /// Begins to connect to the member, for example when a chat window opens. It is not needed for

@@ -89,7 +89,13 @@ mod tests {
             took: Some(ms(43)),
             outcome: LookupOutcome::Queued,
             steps: vec![
-                StepTrace { name: "cache", started: Some(ms(0)), took: Some(ms(2)), routes: 1, outcome: "finished".into() },
+                StepTrace {
+                    name: "cache",
+                    started: Some(ms(0)),
+                    took: Some(ms(2)),
+                    routes: 1,
+                    outcome: "finished".into(),
+                },
                 StepTrace { name: "registry", started: None, took: None, routes: 0, outcome: "no budget".into() },
             ],
             dials: vec![DialTrace {

@@ -1,8 +1,8 @@
 //! Messages on their way to the app.
 
+use bytes::Bytes;
 use byway_api::{MessageId, PeerId, UserId, WallTime};
 use byway_core::io::InboxItem;
-use bytes::Bytes;
 
 use crate::body::Body;
 use crate::chat::{Chat, SendOptions, Sent};

@@ -256,7 +256,13 @@ mod tests {
         let file = FileKeys::new(&path);
         file.save(&keys()).unwrap();
         let good = fs::read_to_string(&path).unwrap();
-        let damaged = [&good[..40], &good.replace("byway-keys 1", "byway-keys 2"), "", "seal x y", &good.replace("seal 2", "seal two")];
+        let damaged = [
+            &good[..40],
+            &good.replace("byway-keys 1", "byway-keys 2"),
+            "",
+            "seal x y",
+            &good.replace("seal 2", "seal two"),
+        ];
         for text in damaged {
             fs::write(&path, text).unwrap();
             assert_eq!(file.load().unwrap_err().kind(), KeyErrorKind::Corrupt, "{text:?}");

@@ -117,7 +117,12 @@ mod tests {
 
     #[test]
     fn steps_go_anywhere_by_name() {
-        let ladder = Ladder::new().last(Named("b")).first(Named("a")).before("b", Named("x")).after("b", Named("y")).without("a");
+        let ladder = Ladder::new()
+            .last(Named("b"))
+            .first(Named("a"))
+            .before("b", Named("x"))
+            .after("b", Named("y"))
+            .without("a");
         assert_eq!(ladder.names().collect::<Vec<_>>(), ["x", "b", "y"]);
         assert_eq!(ladder.finish().1, []);
     }

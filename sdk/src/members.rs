@@ -228,7 +228,10 @@ mod tests {
         let bob = UserId::new("bob").unwrap();
         let second = Duration::from_secs(1);
         for (reach, text) in [
-            (Reach::Direct { transport: "webrtc", rtt: Some(Duration::from_millis(12)) }, "🟢 carol  Connected over webrtc, 12 ms"),
+            (
+                Reach::Direct { transport: "webrtc", rtt: Some(Duration::from_millis(12)) },
+                "🟢 carol  Connected over webrtc, 12 ms",
+            ),
             (Reach::Direct { transport: "mem", rtt: None }, "🟢 carol  Connected over mem"),
             (Reach::Via { user: bob, peer: PeerId::from_bytes([1; 32]), age: second }, "🟡 carol  Online via bob"),
             (Reach::Online { evidence: Evidence::Registry, age: second }, "🟡 carol  Online"),

@@ -21,6 +21,7 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
     let Builder {
         profile,
         join,
+        rule,
         device_token,
         transports,
         store,
@@ -35,7 +36,13 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
         mut problems,
     } = builder;
 
-    let joined = problems.take(joining(join, device_token));
+    if tokio::runtime::Handle::try_current().is_err() {
+        let text = "this is no tokio runtime";
+        return Err(
+            Problem::new(Part::Runtime, text, "call spawn inside #[tokio::main], or enter a runtime first").into()
+        );
+    }
+    let joined = problems.take(joining(join, rule, device_token));
     if transports.is_empty() {
         problems.push(Problem::new(
             Part::Transport,
@@ -102,7 +109,11 @@ struct Joined {
     credential: Credential,
 }
 
-fn joining(join: Option<(Network, String)>, device_token: Option<String>) -> Result<Joined, Problem> {
+fn joining(
+    join: Option<(Network, String)>,
+    instead: Option<Rule>,
+    device_token: Option<String>,
+) -> Result<Joined, Problem> {
     let part = Part::Membership;
     let Some((network, user)) = join else {
         return Err(Problem::new(part, "there is no network", "add .join(Network::open(\"name\"), \"user\")"));
@@ -115,7 +126,7 @@ fn joining(join: Option<(Network, String)>, device_token: Option<String>) -> Res
         (Err(network), Err(user)) => return Err(Problem::new(part, format!("{network}; {user}"), advice)),
         (Err(error), _) | (_, Err(error)) => return Err(Problem::new(part, error.to_string(), advice)),
     };
-    let (membership, credential): (Arc<dyn Membership>, _) = match rule {
+    let (membership, credential): (Arc<dyn Membership>, _) = match instead.unwrap_or(rule) {
         Rule::Open => {
             let credential = device_token.map_or(Credential::SelfSigned, Credential::Given);
             (Arc::new(OpenMembership::new(network.clone())), credential)
@@ -207,7 +218,8 @@ fn store_of(store: Option<Arc<dyn RouteStore>>, profile: Option<&Profile>) -> Re
             Err(error) => Err(from_store(&error)),
         },
         _ => {
-            let advice = if cfg!(feature = "sqlite") { "add .profile(directory), or .store(..)" } else { "add .store(..)" };
+            let advice =
+                if cfg!(feature = "sqlite") { "add .profile(directory), or .store(..)" } else { "add .store(..)" };
             Err(Problem::new(Part::Store, "there is no store for messages and routes", advice))
         }
     }
@@ -248,7 +260,11 @@ fn listening(address: Option<String>, advertise: &[String], problems: &mut Vec<P
     let Some(address) = address else {
         if !advertise.is_empty() {
             let text = "an address is advertised and no listener is there";
-            problems.push(Problem::new(Part::Listener, text, "add .listener(\"0.0.0.0:0\"), or take .advertise(..) out"));
+            problems.push(Problem::new(
+                Part::Listener,
+                text,
+                "add .listener(\"0.0.0.0:0\"), or take .advertise(..) out",
+            ));
         }
         return None;
     };
@@ -295,7 +311,9 @@ fn from_start(problem: StartProblem) -> Problem {
         StartProblem::Insecure(_) => {
             Problem::new(Part::Transport, problem.to_string(), "use one that does, such as WebRTC")
         }
-        StartProblem::Record(_) => Problem::new(Part::Membership, problem.to_string(), "get a credential for this device"),
+        StartProblem::Record(_) => {
+            Problem::new(Part::Membership, problem.to_string(), "get a credential for this device")
+        }
         StartProblem::Invite { .. } => Problem::new(Part::Bootstrap, problem.to_string(), "ask for a new invite"),
         StartProblem::Config(_) => Problem::new(Part::Runtime, problem.to_string(), "change the configuration"),
     }

@@ -48,7 +48,10 @@ pub struct Options {
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
     let (node, mut inbox) = start(&options).await?;
     let invite = node.invite().map(|invite| invite.to_string()).ok();
-    report(&options, json!({"event": "ready", "user": options.user, "peer": node.peer().to_string(), "invite": invite}));
+    report(
+        &options,
+        json!({"event": "ready", "user": options.user, "peer": node.peer().to_string(), "invite": invite}),
+    );
 
     tokio::select! {
         answered = answer(&options, &mut inbox) => answered?,

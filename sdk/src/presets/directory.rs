@@ -73,8 +73,9 @@ impl DiscoveryStep for Directory {
         if me.leaving {
             self.lock().remove(&key);
         } else {
-            let user = claimed_user(&me.record)
-                .map_err(|e| StepError::new(StepErrorKind::Refused, NAME, "the record cannot be read").with_source(e))?;
+            let user = claimed_user(&me.record).map_err(|e| {
+                StepError::new(StepErrorKind::Refused, NAME, "the record cannot be read").with_source(e)
+            })?;
             let route = |at: &byway_api::SignalAddress| Route::new(me.peer, at.clone()).with_record(me.record.clone());
             self.lock().insert(key, Entry { user, routes: me.addresses.iter().map(route).collect() });
         }

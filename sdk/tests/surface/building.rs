@@ -44,7 +44,9 @@ async fn every_problem_is_reported_at_once_with_what_to_do() {
     ] {
         assert!(parts.contains(&part), "{part:?} is not in\n{text}");
     }
-    for advice in ["Team Blue", ".transport(..)", "[\"mine\"]", "byway1:", "0.0.0.0:0", "ws://", "max_active", ".profile("] {
+    for advice in
+        ["Team Blue", ".transport(..)", "[\"mine\"]", "byway1:", "0.0.0.0:0", "ws://", "max_active", ".profile("]
+    {
         assert!(text.contains(advice), "{advice:?} is not in\n{text}");
     }
     assert!(error.problems().iter().all(|p| !p.advice.is_empty()));

@@ -65,7 +65,9 @@ async fn an_invite_to_another_network_is_refused_with_its_reason() {
 
 #[tokio::test]
 async fn a_device_that_nobody_can_dial_gives_no_invite() {
-    use byway::api::{BindContext, Endpoint, Incoming, PeerId, SignalAddress, Transport, TransportCaps, TransportError};
+    use byway::api::{
+        BindContext, Endpoint, Incoming, PeerId, SignalAddress, Transport, TransportCaps, TransportError,
+    };
     use std::sync::Arc;
 
     #[derive(Debug)]
