@@ -1,1 +1,23 @@
-//! placeholder
+//! Tools for those who write Byway plugins: conformance suites, scripted surroundings and faults.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`transport`] | the suite for transports, endpoints and connections: [`transport_conformance!`] |
+//! | [`step`] | the suite for discovery steps: [`step_conformance!`]; scripted lookups |
+//! | [`store`] | the suite for stores: [`store_conformance!`] |
+//! | [`signals`] | an in-process [`SignalPort`](byway_api::SignalPort) that can lose, repeat and delay |
+//! | [`faults`] | keeps pairs of devices apart over any transport |
+//! | [`delay`] | latency for UDP on one machine |
+//! | [`promise`] | what a suite is made of |
+//!
+//! A suite is a list of promises. Each is a plain async function with a verdict, named for what it
+//! promises; the macro makes a test of each. Each can be broken: a suite's `broken` module has plugins
+//! that fail exactly one.
+
+pub mod delay;
+pub mod faults;
+pub mod promise;
+pub mod signals;
+pub mod step;
+pub mod store;
+pub mod transport;
