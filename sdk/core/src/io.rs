@@ -3,15 +3,15 @@
 //! The driver answers every [`Out`] that carries an [`OpId`] exactly once, after a timeout too, and
 //! the core answers every command of the app exactly once.
 
+use bytes::Bytes;
 use byway_api::{
     Applied, CloseCode, InboxRow, Load, MessageId, OutboxRow, PathKind, PeerId, PinRow, Retry, RouteRow, Row, Sealed,
     SeenRow, SignalAddress, StepErrorKind, StoreErrorKind, UserId, WallTime, Write,
 };
-use byway_wire::beacon::Beacon;
-use byway_wire::frame::{Frame, RelayStatus};
-use byway_wire::hello::PeerHello;
-use byway_wire::record::VerifiedRecord;
-use bytes::Bytes;
+use byway_wire::Beacon;
+use byway_wire::PeerHello;
+use byway_wire::VerifiedRecord;
+use byway_wire::{Frame, RelayStatus};
 
 use crate::machine::{ConnId, OpId};
 use crate::status::Delivery;
@@ -234,7 +234,7 @@ pub struct SendCommand {
     pub to: UserId,
     /// Its id; unique, chosen by the driver or the app.
     pub message: MessageId,
-    /// What; at most [`byway_wire::limits::CONTENT_MAX`] bytes.
+    /// What; at most [`byway_wire::limits::BODY_MAX`] bytes.
     pub body: Bytes,
     /// The message it answers.
     pub reply_to: Option<MessageId>,

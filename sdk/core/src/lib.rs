@@ -41,8 +41,9 @@ mod tuning;
 pub mod view;
 
 pub use io::{In, Out};
+pub use ladder::StepSpec;
 pub use machine::{ConnId, Machine, Now, OpId, Tick};
-pub use node::{Myself, NodeCore, StepSpec};
+pub use node::{Myself, NodeCore};
 pub use tuning::Tuning;
 
 /// Named values in the store whose name begins like this belong to the core.

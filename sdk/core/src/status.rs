@@ -1,3 +1,5 @@
+//! Where an outgoing message stands.
+
 use byway_api::PeerId;
 
 /// Where an outgoing message stands. Later is better; a message shows the best over the recipient's

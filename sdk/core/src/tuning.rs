@@ -41,7 +41,15 @@ pub struct Tuning {
     pub retry_fast_for: Duration,
     /// Wait afterwards. 5 min.
     pub retry_slow: Duration,
-    /// Bodies of queued messages held in memory. 4 MiB.
+    /// Messages in the outbox; one more is refused. 10,000.
+    pub outbox_messages: usize,
+    /// Bytes in the outbox. 64 MiB.
+    pub outbox_bytes: usize,
+    /// Messages in the inbox; a full one answers nothing and the sender keeps the message. 10,000.
+    pub inbox_messages: usize,
+    /// Bytes in the inbox. 64 MiB.
+    pub inbox_bytes: usize,
+    /// Bodies of outgoing, and of incoming, messages held in memory; the rest is read when needed. 4 MiB.
     pub bodies_in_memory: usize,
     /// Messages written to one link and not yet acknowledged. 512.
     pub in_flight: usize,
@@ -103,6 +111,10 @@ impl Default for Tuning {
             retry: s(30),
             retry_fast_for: s(600),
             retry_slow: s(300),
+            outbox_messages: 10_000,
+            outbox_bytes: 64 << 20,
+            inbox_messages: 10_000,
+            inbox_bytes: 64 << 20,
             bodies_in_memory: 4 << 20,
             in_flight: 512,
             gap_wait: s(30),

@@ -6,6 +6,11 @@ use byway_api::{PeerId, Trust, UserId, WallTime};
 
 use crate::link::LinkState;
 
+/// A connection within this time counts as a success (the mission's metric).
+pub const CONNECT_TARGET: Duration = Duration::from_secs(2);
+/// A delivery within this time counts as a success (the mission's metric).
+pub const DELIVERY_TARGET: Duration = Duration::from_secs(5);
+
 /// The member list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roster {

@@ -1,0 +1,592 @@
+//! Lookups, dials, retries and anchors.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use byway_api::{PeerId, RouteRow, SignalAddress, UserId, WallTime, Write};
+
+use super::{EXPLANATIONS, NodeCore, Phase, Stored};
+use crate::io::{DialError, Event, FoundRoute, Out, RouteSource, StepOutcome};
+use crate::ladder::{Ladder, Step};
+use crate::link::{LinkKey, LinkState};
+use crate::machine::{Now, OpId, Tick};
+use crate::roster::Learnt;
+use crate::score::Score;
+use crate::view::{DialTrace, Explanation, LookupOutcome};
+
+/// After a lost race the winner's connection has this long to appear.
+const GRACE: Duration = Duration::from_secs(2);
+/// Addresses remembered per device.
+const ADDRESSES: usize = 16;
+/// A new sign of life starts a lookup at once, but not more often than this.
+const NUDGE: Duration = Duration::from_secs(2);
+
+/// The search for one user.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) ladder: Ladder,
+    dials: Vec<DialTrace>,
+    /// Devices that wait for a free dial.
+    waiting: VecDeque<(PeerId, &'static str)>,
+    tried: BTreeSet<PeerId>,
+}
+
+/// One attempt to connect to one device.
+#[derive(Debug)]
+pub(super) struct Dial {
+    peer: PeerId,
+    users: BTreeSet<UserId>,
+    addresses: Vec<SignalAddress>,
+    /// The race was lost: the connection should come up before this.
+    pub(super) grace: Option<Tick>,
+}
+
+/// What is known of the ways to one device.
+#[derive(Debug, Default)]
+pub(super) struct RouteBook {
+    /// Way and when it last proved good.
+    addresses: BTreeMap<SignalAddress, WallTime>,
+    score: Score,
+    failures: u32,
+    not_before: Option<Tick>,
+}
+
+impl RouteBook {
+    pub(super) fn load(&mut self, row: &RouteRow) {
+        self.score = Score::from_rate(row.success_rate);
+        self.add(row.address.clone(), row.last_seen);
+    }
+
+    fn add(&mut self, address: SignalAddress, seen: WallTime) {
+        let at = self.addresses.entry(address).or_insert(seen);
+        *at = seen.max(*at);
+        while self.addresses.len() > ADDRESSES
+            && let Some(oldest) = self.addresses.iter().min_by_key(|(_, t)| **t).map(|(a, _)| a.clone())
+        {
+            self.addresses.remove(&oldest);
+        }
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.score.succeeded();
+        self.forgive();
+    }
+
+    /// Waits are forgotten: something has changed.
+    pub(super) const fn forgive(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+    }
+}
+
+/// Messages to a user wait for another try.
+#[derive(Debug)]
+pub(super) struct Retry {
+    since: Tick,
+    last: Tick,
+    pub(super) next: Tick,
+}
+
+impl NodeCore {
+    /// Begins to look for a user, unless it is connected or sought already.
+    pub(super) fn seek(&mut self, now: Now, user: &UserId, out: &mut Vec<Out>) {
+        if self.phase != Phase::Running || self.lookups.contains_key(user) || self.roster.is_blocked(user) {
+            return;
+        }
+        if *user == self.me.user || self.is_user_linked(user) {
+            return;
+        }
+        self.metrics.lookups += 1;
+        for key in self.link_keys(user) {
+            self.links.seek(&key);
+        }
+        let ladder = Ladder::new(&self.steps, &self.tuning, now.tick, now.wall);
+        let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeSet::new() };
+        self.lookups.insert(user.clone(), lookup);
+        self.advance_lookup(now, user, out);
+    }
+
+    fn link_keys(&self, user: &UserId) -> Vec<LinkKey> {
+        let devices = self.roster.devices_of(user);
+        if devices.is_empty() {
+            vec![LinkKey::User(user.clone())]
+        } else {
+            devices.into_iter().map(LinkKey::Device).collect()
+        }
+    }
+
+    pub(super) fn is_user_linked(&self, user: &UserId) -> bool {
+        self.roster.devices_of(user).iter().any(|p| self.by_peer.contains_key(p))
+    }
+
+    pub(super) fn advance_lookups(&mut self, now: Now, out: &mut Vec<Out>) {
+        let due: Vec<_> = self
+            .lookups
+            .iter()
+            .filter(|(_, l)| l.ladder.deadline().is_some_and(|t| t <= now.tick))
+            .map(|(u, _)| u.clone())
+            .collect();
+        for user in due {
+            self.advance_lookup(now, &user, out);
+        }
+    }
+
+    fn advance_lookup(&mut self, now: Now, user: &UserId, out: &mut Vec<Out>) {
+        self.dial_waiting(now, user, out);
+        let Some(lookup) = self.lookups.get_mut(user) else { return };
+        let mut steps = Vec::new();
+        lookup.ladder.advance(now.tick, &mut steps);
+        for step in steps {
+            match step {
+                Step::Run(index) => {
+                    let op = self.op();
+                    self.runs.insert(op, user.clone());
+                    if self.steps[index].metered {
+                        self.metrics.lookups_metered += 1;
+                    }
+                    if let Some(lookup) = self.lookups.get_mut(user) {
+                        lookup.ladder.running(index, op, now.tick);
+                    }
+                    out.push(Out::Run { op, step: index, user: user.clone() });
+                }
+                Step::Cancel(op) => {
+                    self.runs.remove(&op);
+                    out.push(Out::CancelRun { op });
+                }
+                Step::Exhausted => self.finish_lookup(now, user, LookupOutcome::Queued, out),
+            }
+        }
+    }
+
+    pub(super) fn found(&mut self, now: Now, op: OpId, route: FoundRoute, out: &mut Vec<Out>) {
+        let Some(user) = self.runs.get(&op).cloned() else { return };
+        let Some(step) = self.lookups.get_mut(&user).and_then(|l| l.ladder.found(op)) else { return };
+        let owner = route.record.as_ref().map(|r| r.user().clone());
+        let peer = route.peer;
+        if !self.met(now, route, out) || owner.is_some_and(|o| o != user) {
+            return;
+        }
+        self.links.adopt(&user, peer);
+        self.bind(now, &user, out);
+        self.try_device(now, &user, peer, step, out);
+        self.advance_lookup(now, &user, out);
+    }
+
+    /// A route is known from now on. False if it must not be used.
+    fn met(&mut self, now: Now, route: FoundRoute, out: &mut Vec<Out>) -> bool {
+        if route.peer == self.me.peer {
+            return false;
+        }
+        if let Some(record) = &route.record {
+            if record.peer() != route.peer {
+                return false;
+            }
+            if !self.learn(now, record, out) {
+                return false;
+            }
+        }
+        let seen = route.last_seen.unwrap_or_default().min(now.wall);
+        if route.source == RouteSource::Registry {
+            self.roster.registered(&route.peer, route.last_seen, now);
+            self.roster_changed = true;
+        } else if route.last_seen.is_some() {
+            self.roster.cached(&route.peer, seen);
+        }
+        let book = self.routes.entry(route.peer).or_default();
+        if route.address.via().is_none() {
+            book.add(route.address, seen);
+        }
+        true
+    }
+
+    /// A verified record enters roster and store. False if it must not be used.
+    pub(super) fn learn(&mut self, now: Now, record: &byway_wire::VerifiedRecord, out: &mut Vec<Out>) -> bool {
+        match self.roster.learn(record, now) {
+            Learnt::Conflict => {
+                let (user, newcomer) = (record.user().clone(), record.peer());
+                out.push(Out::Tell(Event::IdentityConflict { user, newcomer }));
+                false
+            }
+            Learnt::Ignored => false,
+            Learnt::Known => true,
+            Learnt::NewDevice | Learnt::Newer => {
+                let row = byway_api::RecordRow {
+                    peer: record.peer(),
+                    user: record.user().clone(),
+                    seq: record.seq(),
+                    record: record.bytes().clone(),
+                    expires_at: record.expires_at(),
+                };
+                let mut batch = vec![Write::Record(row)];
+                batch.extend(self.route_rows(now, record.peer()));
+                self.store(Stored::Relaxed, batch, out);
+                self.roster_changed = true;
+                self.presence.changed(now.tick);
+                self.anchors_soon(now);
+                true
+            }
+        }
+    }
+
+    pub(super) fn sighting(&mut self, now: Now, route: FoundRoute, out: &mut Vec<Out>) {
+        let (peer, owner) = (route.peer, route.record.as_ref().map(|r| r.user().clone()));
+        let from_registry = route.source == RouteSource::Registry;
+        if !self.met(now, route, out) {
+            return;
+        }
+        if let Some(user) = owner {
+            self.bind(now, &user, out);
+            if from_registry {
+                self.sign_of_life(now, peer, &user);
+            }
+        }
+        self.anchors_soon(now);
+    }
+
+    /// Something says that a device is there now: what waits for it need not wait.
+    pub(super) fn sign_of_life(&mut self, now: Now, peer: PeerId, user: &UserId) {
+        self.routes.entry(peer).or_default().forgive();
+        if let Some(retry) = self.retries.get_mut(user) {
+            retry.next = retry.next.min(retry.last.plus(NUDGE).max(now.tick));
+        }
+    }
+
+    fn try_device(&mut self, now: Now, user: &UserId, peer: PeerId, step: &'static str, out: &mut Vec<Out>) {
+        if self.by_peer.contains_key(&peer) {
+            let transport = self.writer(&peer).and_then(|c| self.conns.get(&c)).map_or("", |c| c.transport);
+            self.finish_lookup(now, user, LookupOutcome::Connected { peer, transport }, out);
+            return;
+        }
+        let Some(lookup) = self.lookups.get_mut(user) else { return };
+        if lookup.tried.insert(peer) {
+            lookup.waiting.push_back((peer, step));
+        }
+    }
+
+    fn dial_waiting(&mut self, now: Now, user: &UserId, out: &mut Vec<Out>) {
+        loop {
+            let running = self.dials.values().filter(|d| d.users.contains(user)).count();
+            let Some(lookup) = self.lookups.get_mut(user) else { return };
+            if running >= self.tuning.parallel_dials {
+                return;
+            }
+            let Some((peer, step)) = lookup.waiting.pop_front() else { return };
+            let addresses = self.addresses(now, &peer);
+            let Some(lookup) = self.lookups.get_mut(user) else { return };
+            let address = addresses.first().map_or_else(String::new, ToString::to_string);
+            let started = now.tick - lookup.ladder.started();
+            let outcome = if addresses.is_empty() { "no way to it is known" } else { "dialling" };
+            lookup.dials.push(DialTrace { peer, address, step, started, outcome: outcome.into() });
+            if addresses.is_empty() {
+                continue;
+            }
+            lookup.ladder.dial_started();
+            self.dial(peer, addresses, Some(user.clone()), out);
+        }
+    }
+
+    /// One dial per device at a time: a second wish joins the first.
+    fn dial(&mut self, peer: PeerId, addresses: Vec<SignalAddress>, user: Option<UserId>, out: &mut Vec<Out>) {
+        if let Some(dial) = self.dials.values_mut().find(|d| d.peer == peer) {
+            dial.users.extend(user);
+            return;
+        }
+        let op = self.op();
+        let key = LinkKey::Device(peer);
+        self.links.seek(&key);
+        let next = if addresses[0].is_signalling() { LinkState::Signaling } else { LinkState::Connecting };
+        self.links.go(&key, next);
+        let users = user.into_iter().collect();
+        self.dials.insert(op, Dial { peer, users, addresses: addresses.clone(), grace: None });
+        out.push(Out::Dial { op, peer, addresses });
+    }
+
+    /// Ways to a device, best first: neighbours that list it, then where it said that it is, then
+    /// where it was.
+    fn addresses(&self, now: Now, peer: &PeerId) -> Vec<SignalAddress> {
+        let record = self.record(peer).filter(|r| r.expires_at() > now.wall);
+        let via = self.ways(now, peer).into_iter().map(SignalAddress::through);
+        let said = record.into_iter().flat_map(|r| r.addresses().iter().cloned());
+        let mut known: Vec<_> = self.routes.get(peer).into_iter().flat_map(|b| b.addresses.iter()).collect();
+        known.sort_by(|a, b| b.1.cmp(a.1));
+        let known = known.into_iter().map(|(a, _)| a.clone());
+        let mut seen = BTreeSet::new();
+        // a signal can only be sealed to somebody whose record is known
+        let usable = |a: &SignalAddress| record.is_some() || !a.is_signalling();
+        via.chain(said).chain(known).filter(|a| usable(a) && seen.insert(a.clone())).collect()
+    }
+
+    pub(super) fn answering(&mut self, op: OpId) {
+        if let Some(dial) = self.dials.get(&op) {
+            self.links.go(&LinkKey::Device(dial.peer), LinkState::Connecting);
+        }
+    }
+
+    pub(super) fn dialed(&mut self, now: Now, op: OpId, result: Result<(), DialError>, out: &mut Vec<Out>) {
+        let Some(dial) = self.dials.get_mut(&op) else { return };
+        match result {
+            Err(error) if error.superseded && !self.by_peer.contains_key(&dial.peer) => {
+                // the peer's own attempt won: its connection is on its way
+                dial.grace = Some(now.tick.plus(GRACE));
+            }
+            Err(error) => self.dial_failed(now, op, &error, out),
+            Ok(()) => self.dial_over(now, op, "connected", out),
+        }
+    }
+
+    fn dial_failed(&mut self, now: Now, op: OpId, error: &DialError, out: &mut Vec<Out>) {
+        let Some(dial) = self.dials.get(&op) else { return };
+        let (peer, tried, users) = (dial.peer, dial.addresses.clone(), dial.users.clone());
+        if !error.superseded && Self::blames(error.retry) {
+            let book = self.routes.entry(peer).or_default();
+            book.score.failed(error.retry);
+            book.failures += 1;
+            let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.failures.min(16) - 1);
+            let wait = self.rng.jittered(wait.min(self.tuning.anchor_retry_max), self.tuning.jitter);
+            book.not_before = Some(now.tick.plus(wait));
+        }
+        if !self.by_peer.contains_key(&peer) {
+            self.links.fail(&LinkKey::Device(peer), false);
+        }
+        // a way that became known meanwhile deserves a try of its own
+        let fresh: Vec<_> = self.addresses(now, &peer).into_iter().filter(|a| !tried.contains(a)).collect();
+        for user in users.into_iter().filter(|_| !fresh.is_empty()) {
+            if let Some(lookup) = self.lookups.get_mut(&user) {
+                lookup.waiting.push_back((peer, "again"));
+            }
+        }
+        self.dial_over(now, op, &error.text, out);
+        self.anchors_soon(now);
+    }
+
+    fn dial_over(&mut self, now: Now, op: OpId, outcome: &str, out: &mut Vec<Out>) {
+        let Some(dial) = self.dials.remove(&op) else { return };
+        for user in dial.users {
+            if let Some(lookup) = self.lookups.get_mut(&user) {
+                lookup.ladder.dial_ended();
+                if let Some(trace) = lookup.dials.iter_mut().rfind(|t| t.peer == dial.peer) {
+                    outcome.clone_into(&mut trace.outcome);
+                }
+            }
+            self.advance_lookup(now, &user, out);
+        }
+    }
+
+    /// Races that were lost, and whose winner did not appear.
+    pub(super) fn end_graces(&mut self, now: Now, out: &mut Vec<Out>) {
+        let over = |d: &Dial| d.grace.is_some_and(|t| t <= now.tick);
+        let ops: Vec<_> = self.dials.iter().filter(|(_, d)| over(d)).map(|(op, _)| *op).collect();
+        for op in ops {
+            let peer = self.dials[&op].peer;
+            if !self.by_peer.contains_key(&peer) {
+                self.links.fail(&LinkKey::Device(peer), false);
+            }
+            self.dial_over(now, op, "the peer's own attempt won and did not connect", out);
+        }
+    }
+
+    pub(super) fn step_ended(&mut self, now: Now, op: OpId, outcome: &StepOutcome, out: &mut Vec<Out>) {
+        let Some(user) = self.runs.remove(&op) else { return };
+        if let Some(lookup) = self.lookups.get_mut(&user) {
+            lookup.ladder.ended(op, outcome, now.tick);
+        }
+        self.advance_lookup(now, &user, out);
+    }
+
+    /// A device of the user is connected: the search is over.
+    pub(super) fn lookup_connected(
+        &mut self,
+        now: Now,
+        user: &UserId,
+        peer: PeerId,
+        transport: &'static str,
+        out: &mut Vec<Out>,
+    ) {
+        let graced: Vec<_> =
+            self.dials.iter().filter(|(_, d)| d.peer == peer && d.grace.is_some()).map(|(op, _)| *op).collect();
+        self.finish_lookup(now, user, LookupOutcome::Connected { peer, transport }, out);
+        for op in graced {
+            self.dial_over(now, op, "the peer's own attempt won", out);
+        }
+        self.retries.remove(user);
+    }
+
+    fn finish_lookup(&mut self, now: Now, user: &UserId, outcome: LookupOutcome, out: &mut Vec<Out>) {
+        let Some(lookup) = self.lookups.remove(user) else { return };
+        for op in lookup.ladder.operations() {
+            if self.runs.remove(&op).is_some() {
+                out.push(Out::CancelRun { op });
+            }
+        }
+        for dial in self.dials.values_mut() {
+            dial.users.remove(user);
+        }
+        let took = now.tick - lookup.ladder.started();
+        match outcome {
+            LookupOutcome::Connected { .. } => {
+                self.metrics.lookups_connected += 1;
+                if took <= crate::view::CONNECT_TARGET {
+                    self.metrics.lookups_connected_within_2s += 1;
+                }
+            }
+            _ => {
+                for key in self.link_keys(user) {
+                    self.links.fail(&key, false);
+                }
+                self.retry_later(now, user);
+                out.push(Out::Tell(Event::Unreachable { user: user.clone() }));
+            }
+        }
+        while self.explanations.len() >= EXPLANATIONS && !self.explanations.contains_key(user) {
+            let oldest = self.explanations.iter().min_by_key(|(_, e)| e.started).map(|(u, _)| u.clone());
+            oldest.map(|u| self.explanations.remove(&u));
+        }
+        self.explanations.insert(
+            user.clone(),
+            Explanation {
+                user: user.clone(),
+                started: lookup.ladder.started_wall(),
+                took: Some(took),
+                outcome,
+                steps: lookup.ladder.traces().to_vec(),
+                dials: lookup.dials,
+                queued: 0,
+                next_try: None,
+            },
+        );
+    }
+
+    /// The explanation of a lookup that runs.
+    pub(super) fn running_explanation(&self, user: &UserId) -> Option<Explanation> {
+        let lookup = self.lookups.get(user)?;
+        Some(Explanation {
+            user: user.clone(),
+            started: lookup.ladder.started_wall(),
+            took: None,
+            outcome: LookupOutcome::Running,
+            steps: lookup.ladder.traces().to_vec(),
+            dials: lookup.dials.clone(),
+            queued: 0,
+            next_try: None,
+        })
+    }
+
+    /// Ends a lookup without a word.
+    pub(super) fn drop_lookup(&mut self, user: &UserId, out: &mut Vec<Out>) {
+        let Some(lookup) = self.lookups.remove(user) else { return };
+        for op in lookup.ladder.operations() {
+            if self.runs.remove(&op).is_some() {
+                out.push(Out::CancelRun { op });
+            }
+        }
+        let dials: Vec<_> = self.dials.iter().filter(|(_, d)| d.users.contains(user)).map(|(op, _)| *op).collect();
+        out.extend(dials.into_iter().map(|op| Out::CancelDial { op }));
+        for key in self.link_keys(user) {
+            self.links.go(&key, LinkState::Disconnected);
+        }
+    }
+
+    pub(super) fn end_lookups(&mut self, _now: Now, out: &mut Vec<Out>) {
+        let users: Vec<_> = self.lookups.keys().cloned().collect();
+        for user in users {
+            self.drop_lookup(&user, out);
+        }
+        out.extend(self.dials.keys().map(|op| Out::CancelDial { op: *op }));
+        self.retries.clear();
+    }
+
+    fn retry_later(&mut self, now: Now, user: &UserId) {
+        let (fast, slow, jitter) = (self.tuning.retry, self.tuning.retry_slow, self.tuning.jitter);
+        let retry =
+            self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next: now.tick });
+        let wait = if now.tick - retry.since < self.tuning.retry_fast_for { fast } else { slow };
+        retry.last = now.tick;
+        retry.next = now.tick.plus(self.rng.jittered(wait, jitter));
+    }
+
+    /// A link with unacknowledged messages is lost.
+    pub(super) fn retry_soon(&mut self, now: Now, user: &UserId) {
+        let next = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 4, self.tuning.jitter));
+        let retry = self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next });
+        retry.next = retry.next.min(next);
+    }
+
+    pub(super) fn retry_due(&mut self, now: Now, out: &mut Vec<Out>) {
+        let due: Vec<_> = self.retries.iter().filter(|(_, r)| r.next <= now.tick).map(|(u, _)| u.clone()).collect();
+        for user in due {
+            if self.outbox.waiting_for(&user) == 0 || self.is_user_linked(&user) {
+                self.retries.remove(&user);
+                continue;
+            }
+            self.retry_later(now, &user);
+            self.seek(now, &user, out);
+        }
+    }
+
+    /// When messages to a user are tried again.
+    pub(super) fn next_try(&self, user: &UserId, now: Tick) -> Option<Duration> {
+        self.retries.get(user).map(|r| r.next - now)
+    }
+
+    pub(super) fn anchors_soon(&mut self, now: Now) {
+        if self.phase == Phase::Running && self.pool.len() < self.tuning.anchors {
+            let soon = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 8, self.tuning.jitter));
+            self.anchors_at = Some(self.anchors_at.map_or(soon, |t| t.min(soon)));
+        }
+    }
+
+    /// A node with few neighbours dials members that it knows, also with nothing to send: that is
+    /// what keeps the network together when everything else is gone.
+    pub(super) fn dial_anchors(&mut self, now: Now, out: &mut Vec<Out>) {
+        let have = self.pool.len() + self.dials.len();
+        let Some(missing) = self.tuning.anchors.checked_sub(have).filter(|n| *n > 0) else { return };
+        let mut candidates = Vec::new();
+        let mut wake: Option<Tick> = None;
+        for (peer, device) in self.roster.devices() {
+            let blocked = self.roster.user(peer).is_none_or(|u| self.roster.is_blocked(u));
+            if blocked || self.by_peer.contains_key(peer) || self.dials.values().any(|d| d.peer == *peer) {
+                continue;
+            }
+            let book = self.routes.get(peer);
+            if let Some(at) = book.and_then(|b| b.not_before).filter(|t| *t > now.tick) {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+                continue;
+            }
+            let online = self.roster.seems_online(peer, now, &self.tuning);
+            let score = book.map_or(Score::default(), |b| b.score).rate();
+            candidates.push((online, score, device.last_seen(), *peer));
+        }
+        candidates.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2)).then(a.3.cmp(&b.3)));
+        let mut dialled = 0;
+        for (.., peer) in candidates {
+            if dialled == missing {
+                break;
+            }
+            let addresses = self.addresses(now, &peer);
+            if !addresses.is_empty() {
+                self.dial(peer, addresses, None, out);
+                dialled += 1;
+            }
+        }
+        self.anchors_at = wake;
+    }
+
+    /// What a live connection teaches about the ways to a peer.
+    pub(super) fn route_rows(&self, now: Now, peer: PeerId) -> Vec<Write> {
+        let Some(conn) = self.writer(&peer).and_then(|c| self.conns.get(&c)) else { return Vec::new() };
+        let book = self.routes.get(&peer);
+        let rate = book.map_or(Score::default(), |b| b.score).rate();
+        let said = self.record(&peer).map_or(&[][..], |r| r.addresses());
+        let known = book.into_iter().flat_map(|b| b.addresses.keys());
+        let addresses: BTreeSet<_> = said.iter().chain(known).cloned().collect();
+        let row = |address| RouteRow {
+            user: conn.user.clone(),
+            peer,
+            address,
+            last_seen: now.wall,
+            success_rate: rate,
+            path: format!("direct {}", conn.transport),
+        };
+        addresses.into_iter().take(ADDRESSES).map(|a| Write::Route(row(a))).collect()
+    }
+}

@@ -1,0 +1,646 @@
+//! What is sent, sent again, and given up.
+//!
+//! A message is durable before the network sees a byte of it. It has one row per device of the
+//! recipient, or one unbound row while none is known. Each device has a lane: a random epoch and
+//! consecutive numbers, so that the recipient can order and deduplicate without clocks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use byway_api::{Durability, MessageId, OutboxRow, OutboxState, PeerId, UserId, WallTime, Write};
+use byway_wire::Direct;
+use byway_wire::ReceiptKind;
+use byway_wire::limits;
+
+use crate::META_PREFIX;
+use crate::io::{Refusal, SendCommand};
+use crate::machine::{Now, OpId, Tick};
+use crate::rng::Rng;
+use crate::status::{Delivery, DeviceDelivery};
+use crate::tuning::Tuning;
+
+/// What a message costs in a connection's queue besides its body, at most.
+pub const FRAME_OVERHEAD: usize = 128;
+/// Numbers that are reserved in the store at a time, so that not every message writes the counter.
+const RESERVED: u64 = 1_024;
+/// Delivered messages that still wait for their READ receipt; beyond that the oldest are forgotten.
+pub const AWAITING_READ: usize = 10_000;
+
+#[derive(Debug)]
+struct Row {
+    peer: Option<PeerId>,
+    epoch: u64,
+    seq: u64,
+    state: OutboxState,
+    tries: u32,
+}
+
+#[derive(Debug)]
+struct Message {
+    user: UserId,
+    reply_to: Option<MessageId>,
+    queued_at: WallTime,
+    expires_at: WallTime,
+    size: u32,
+    body: Option<Bytes>,
+    /// The command to answer once it is durable.
+    accepting: Option<OpId>,
+    taken_at: Tick,
+    rows: Vec<Row>,
+}
+
+impl Message {
+    fn best(&self) -> Delivery {
+        self.rows.iter().map(|r| delivery(r.state)).max().unwrap_or(Delivery::Sending)
+    }
+
+    fn row(&mut self, peer: &PeerId) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|r| r.peer.as_ref() == Some(peer))
+    }
+}
+
+const fn delivery(state: OutboxState) -> Delivery {
+    match state {
+        OutboxState::Delivered => Delivery::Delivered,
+        OutboxState::Read => Delivery::Read,
+        OutboxState::Expired => Delivery::Expired,
+        _ => Delivery::Sending,
+    }
+}
+
+/// Messages to one device, by their numbers.
+#[derive(Debug, Default)]
+struct Lane {
+    epoch: u64,
+    next: u64,
+    reserved: u64,
+    /// Durable and not acknowledged.
+    open: BTreeMap<u64, MessageId>,
+    /// The next number to write on the present path.
+    cursor: u64,
+    in_flight: usize,
+    /// When the oldest write on the present path was made.
+    written_at: Option<Tick>,
+}
+
+/// What an acknowledgement or an expiry changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The message.
+    pub message: MessageId,
+    /// To whom.
+    pub user: UserId,
+    /// To which device.
+    pub peer: Option<PeerId>,
+    /// Where it stands there.
+    pub delivery: Delivery,
+    /// From `send` to this moment.
+    pub took: std::time::Duration,
+}
+
+/// The next thing to do for a lane.
+#[derive(Debug)]
+pub enum Next {
+    /// Write this.
+    Write(Direct),
+    /// The body has to be read from the store first.
+    Fetch(MessageId),
+    /// Nothing to write now.
+    Nothing,
+}
+
+/// Messages on their way out.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    messages: BTreeMap<MessageId, Message>,
+    lanes: BTreeMap<PeerId, Lane>,
+    unbound: BTreeMap<UserId, BTreeSet<(WallTime, MessageId)>>,
+    expiries: BTreeSet<(Tick, MessageId)>,
+    delivered: VecDeque<MessageId>,
+    waiting: usize,
+    bytes: usize,
+    held: usize,
+}
+
+impl Outbox {
+    /// Messages that wait for their acknowledgement.
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Messages to a user that wait.
+    pub fn waiting_for(&self, user: &UserId) -> usize {
+        self.messages.values().filter(|m| m.user == *user && m.best() == Delivery::Sending).count()
+    }
+
+    /// Users with messages that are durable and wait.
+    pub fn waiting_users(&self) -> BTreeSet<UserId> {
+        let waiting = self.messages.values().filter(|m| m.best() == Delivery::Sending);
+        waiting.map(|m| m.user.clone()).collect()
+    }
+
+    /// Where a message stands on each device.
+    pub fn deliveries(&self, message: &MessageId) -> Vec<DeviceDelivery> {
+        let rows = self.messages.get(message).map_or(&[][..], |m| &m.rows);
+        rows.iter().map(|r| DeviceDelivery { peer: r.peer, delivery: delivery(r.state) }).collect()
+    }
+
+    /// A stored header. Its body is fetched when it is written.
+    pub fn load(&mut self, now: Now, row: &OutboxRow) {
+        let message = self.messages.entry(row.message).or_insert_with(|| {
+            let left = row.expires_at.since(now.wall);
+            self.expiries.insert((now.tick.plus(left), row.message));
+            Message {
+                user: row.to_user.clone(),
+                reply_to: row.reply_to,
+                queued_at: row.queued_at,
+                expires_at: row.expires_at,
+                size: row.size,
+                body: None,
+                accepting: None,
+                taken_at: now.tick,
+                rows: Vec::new(),
+            }
+        });
+        if row.state == OutboxState::Queued {
+            if message.rows.iter().all(|r| r.state != OutboxState::Queued) {
+                self.waiting += 1;
+                self.bytes += row.size as usize;
+            }
+            match row.to_peer {
+                Some(peer) => {
+                    let lane = self.lanes.entry(peer).or_default();
+                    if lane.epoch == 0 {
+                        lane.epoch = row.epoch;
+                    }
+                    if lane.epoch == row.epoch {
+                        lane.next = lane.next.max(row.seq + 1);
+                        lane.reserved = lane.reserved.max(lane.next);
+                    }
+                    lane.open.insert(row.seq, row.message);
+                }
+                None => {
+                    self.unbound.entry(row.to_user.clone()).or_default().insert((row.queued_at, row.message));
+                }
+            }
+        } else if row.state == OutboxState::Delivered {
+            self.delivered.push_back(row.message);
+        }
+        message.rows.push(Row {
+            peer: row.to_peer,
+            epoch: row.epoch,
+            seq: row.seq,
+            state: row.state,
+            tries: row.retry_count,
+        });
+    }
+
+    /// A stored counter of a lane: numbers below it may have been used.
+    pub fn load_lane(&mut self, key: &str, value: &[u8]) {
+        let Some(peer) = key.strip_prefix(META_PREFIX).and_then(|k| k.strip_prefix("lane/")) else { return };
+        let (Ok(peer), Some((epoch, next))) = (peer.parse::<PeerId>(), value.split_at_checked(8)) else { return };
+        let (Ok(epoch), Ok(next)) = (epoch.try_into(), next.try_into()) else { return };
+        let (epoch, next) = (u64::from_be_bytes(epoch), u64::from_be_bytes(next));
+        let lane = self.lanes.entry(peer).or_default();
+        if lane.epoch == 0 || lane.epoch == epoch {
+            lane.epoch = epoch;
+            lane.next = lane.next.max(next);
+            lane.reserved = lane.next;
+        }
+    }
+
+    fn number(lanes: &mut BTreeMap<PeerId, Lane>, rng: &mut Rng, peer: PeerId, batch: &mut Vec<Write>) -> (u64, u64) {
+        let lane = lanes.entry(peer).or_default();
+        if lane.epoch == 0 {
+            // 63 bits: stores keep signed integers
+            lane.epoch = (rng.next_u64() >> 1).max(1);
+        }
+        let seq = lane.next;
+        lane.next += 1;
+        if lane.next > lane.reserved {
+            lane.reserved = seq + RESERVED;
+            let value = [lane.epoch.to_be_bytes(), lane.reserved.to_be_bytes()].concat();
+            batch.push(Write::Meta {
+                key: format!("{META_PREFIX}lane/{peer}"),
+                value: Some(value.into()),
+                durability: Durability::Durable,
+            });
+        }
+        (lane.epoch, seq)
+    }
+
+    /// Takes a message from the app: what has to be stored, or why not, or `None` if the same id is
+    /// there already.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was changed.
+    pub(crate) fn accept(
+        &mut self,
+        now: Now,
+        rng: &mut Rng,
+        tuning: &Tuning,
+        command: SendCommand,
+        devices: &[PeerId],
+    ) -> Result<Option<Vec<Write>>, Refusal> {
+        let SendCommand { op, to, message: id, body, reply_to, expires_at } = command;
+        if self.messages.contains_key(&id) {
+            return Ok(None);
+        }
+        if body.len() > limits::BODY_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        if self.waiting >= tuning.outbox_messages || self.bytes + body.len() > tuning.outbox_bytes {
+            return Err(Refusal::QueueFull);
+        }
+        let mut batch = Vec::with_capacity(devices.len().max(1));
+        let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let row = |peer: Option<PeerId>, epoch, seq| OutboxRow {
+            message: id,
+            to_user: to.clone(),
+            to_peer: peer,
+            epoch,
+            seq,
+            content: Some(body.clone()),
+            size,
+            reply_to,
+            queued_at: now.wall,
+            expires_at,
+            retry_count: 0,
+            next_try: now.wall.plus(tuning.retry),
+            state: OutboxState::Queued,
+        };
+        let mut rows = Vec::with_capacity(devices.len().max(1));
+        for peer in devices {
+            let (epoch, seq) = Self::number(&mut self.lanes, rng, *peer, &mut batch);
+            batch.push(Write::Append(row(Some(*peer), epoch, seq)));
+            rows.push(Row { peer: Some(*peer), epoch, seq, state: OutboxState::Queued, tries: 0 });
+        }
+        if rows.is_empty() {
+            batch.push(Write::Append(row(None, 0, 0)));
+            rows.push(Row { peer: None, epoch: 0, seq: 0, state: OutboxState::Queued, tries: 0 });
+        }
+        self.waiting += 1;
+        self.bytes += body.len();
+        let keep = self.held + body.len() <= tuning.bodies_in_memory;
+        if keep {
+            self.held += body.len();
+        }
+        self.expiries.insert((now.tick.plus(expires_at.since(now.wall)), id));
+        self.messages.insert(
+            id,
+            Message {
+                user: to,
+                reply_to,
+                queued_at: now.wall,
+                expires_at,
+                size,
+                body: keep.then_some(body),
+                accepting: Some(op),
+                taken_at: now.tick,
+                rows,
+            },
+        );
+        Ok(Some(batch))
+    }
+
+    /// The message is durable: the command to answer, and the devices whose lanes it entered.
+    pub fn stored(&mut self, id: &MessageId) -> Option<(OpId, UserId, Vec<PeerId>)> {
+        let message = self.messages.get_mut(id)?;
+        let op = message.accepting.take()?;
+        let mut peers = Vec::new();
+        for row in &message.rows {
+            match row.peer {
+                Some(peer) => {
+                    self.lanes.entry(peer).or_default().open.insert(row.seq, *id);
+                    peers.push(peer);
+                }
+                None => {
+                    self.unbound.entry(message.user.clone()).or_default().insert((message.queued_at, *id));
+                }
+            }
+        }
+        Some((op, message.user.clone(), peers))
+    }
+
+    /// The message could not be stored: the command to answer. Nothing of it stays.
+    pub fn not_stored(&mut self, id: &MessageId) -> Option<OpId> {
+        let op = self.messages.get_mut(id)?.accepting.take()?;
+        self.settle(id);
+        self.remove(id);
+        Some(op)
+    }
+
+    /// The command of the message with this id, if it is not durable yet.
+    pub fn accepting(&self, id: &MessageId) -> bool {
+        self.messages.get(id).is_some_and(|m| m.accepting.is_some())
+    }
+
+    /// Whether a user has messages without a device.
+    pub fn is_unbound(&self, user: &UserId) -> bool {
+        self.unbound.contains_key(user)
+    }
+
+    /// Binds what waits for a user to its devices: the batches to store, one per message.
+    pub(crate) fn bind(
+        &mut self,
+        now: Now,
+        rng: &mut Rng,
+        tuning: &Tuning,
+        user: &UserId,
+        devices: &[PeerId],
+    ) -> Vec<(MessageId, Vec<Write>)> {
+        if devices.is_empty() {
+            return Vec::new();
+        }
+        let waiting = self.unbound.remove(user).unwrap_or_default();
+        let mut batches = Vec::new();
+        for (_, id) in waiting {
+            let Some(message) = self.messages.get_mut(&id) else { continue };
+            let mut batch = Vec::new();
+            let mut rows = Vec::new();
+            message.rows.clear();
+            for peer in devices {
+                let (epoch, seq) = Self::number(&mut self.lanes, rng, *peer, &mut batch);
+                message.rows.push(Row { peer: Some(*peer), epoch, seq, state: OutboxState::Queued, tries: 0 });
+                rows.push(OutboxRow {
+                    message: id,
+                    to_user: user.clone(),
+                    to_peer: Some(*peer),
+                    epoch,
+                    seq,
+                    content: None,
+                    size: message.size,
+                    reply_to: message.reply_to,
+                    queued_at: message.queued_at,
+                    expires_at: message.expires_at,
+                    retry_count: 0,
+                    next_try: now.wall.plus(tuning.retry),
+                    state: OutboxState::Queued,
+                });
+            }
+            batch.push(Write::Bind { message: id, rows });
+            batches.push((id, batch));
+        }
+        batches
+    }
+
+    /// A binding is durable: the devices whose lanes the message entered.
+    pub fn bound(&mut self, id: &MessageId) -> Vec<PeerId> {
+        let Some(message) = self.messages.get(id) else { return Vec::new() };
+        let mut peers = Vec::new();
+        for row in message.rows.iter().filter(|r| r.state == OutboxState::Queued) {
+            if let Some(peer) = row.peer {
+                self.lanes.entry(peer).or_default().open.insert(row.seq, *id);
+                peers.push(peer);
+            }
+        }
+        peers
+    }
+
+    /// A binding could not be stored: the message waits without a device again.
+    pub fn not_bound(&mut self, id: &MessageId) {
+        if let Some(message) = self.messages.get_mut(id) {
+            message.rows.clear();
+            message.rows.push(Row { peer: None, epoch: 0, seq: 0, state: OutboxState::Queued, tries: 0 });
+            self.unbound.entry(message.user.clone()).or_default().insert((message.queued_at, *id));
+        }
+    }
+
+    /// A new path to a device: everything unacknowledged is written again, in order.
+    pub fn new_path(&mut self, peer: &PeerId) {
+        if let Some(lane) = self.lanes.get_mut(peer) {
+            lane.cursor = 0;
+            lane.in_flight = 0;
+            lane.written_at = None;
+        }
+    }
+
+    /// The next message for a device that is connected. Call again after writing.
+    pub fn next(&mut self, now: Now, tuning: &Tuning, peer: &PeerId, room: usize) -> Next {
+        let Some(lane) = self.lanes.get_mut(peer) else { return Next::Nothing };
+        if lane.in_flight >= tuning.in_flight {
+            return Next::Nothing;
+        }
+        loop {
+            let Some((seq, id)) = lane.open.range(lane.cursor..).next().map(|(s, i)| (*s, *i)) else {
+                return Next::Nothing;
+            };
+            let Some(message) = self.messages.get_mut(&id) else {
+                lane.open.remove(&seq);
+                continue;
+            };
+            if message.expires_at <= now.wall {
+                // the sweep gives it up
+                lane.cursor = seq + 1;
+                continue;
+            }
+            let Some(body) = &message.body else { return Next::Fetch(id) };
+            if body.len() + FRAME_OVERHEAD > room {
+                return Next::Nothing;
+            }
+            let body = body.clone();
+            let floor = lane.open.first_key_value().map_or(seq, |(s, _)| *s);
+            lane.cursor = seq + 1;
+            lane.in_flight += 1;
+            lane.written_at.get_or_insert(now.tick);
+            if let Some(row) = message.row(peer) {
+                row.tries = row.tries.saturating_add(1);
+            }
+            return Next::Write(Direct {
+                message: id,
+                epoch: lane.epoch,
+                seq,
+                floor,
+                sent_at: message.queued_at,
+                expires_at: message.expires_at,
+                reply_to: message.reply_to,
+                body,
+            });
+        }
+    }
+
+    /// A body that was asked for by [`Next::Fetch`]. Without one the message cannot be sent.
+    pub fn fetched(&mut self, id: &MessageId, body: Option<Bytes>) {
+        if let Some(message) = self.messages.get_mut(id)
+            && let Some(body) = body
+        {
+            self.held += body.len();
+            message.body = Some(body);
+        }
+    }
+
+    /// Lanes whose oldest write was not acknowledged in `tuning.retry`: they start over.
+    pub fn stale(&mut self, now: Tick, tuning: &Tuning) -> Vec<PeerId> {
+        let mut stale = Vec::new();
+        for (peer, lane) in &mut self.lanes {
+            if lane.written_at.is_some_and(|t| now - t >= tuning.retry) {
+                lane.cursor = 0;
+                lane.in_flight = 0;
+                lane.written_at = None;
+                stale.push(*peer);
+            }
+        }
+        stale
+    }
+
+    /// A receipt of a device: what it moved, and what to store.
+    pub fn receipt(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        kind: ReceiptKind,
+        messages: &[MessageId],
+        batch: &mut Vec<Write>,
+    ) -> Vec<Moved> {
+        let state = match kind {
+            ReceiptKind::Delivered => OutboxState::Delivered,
+            ReceiptKind::Read => OutboxState::Read,
+            _ => return Vec::new(),
+        };
+        let mut moved = Vec::with_capacity(messages.len());
+        for id in messages {
+            let Some(message) = self.messages.get_mut(id) else { continue };
+            let was_waiting = message.rows.iter().all(|r| r.state == OutboxState::Queued);
+            let Some(row) = message.rows.iter_mut().find(|r| r.peer.as_ref() == Some(peer)) else { continue };
+            if row.state >= state || row.state == OutboxState::Expired {
+                continue;
+            }
+            let was_queued = row.state == OutboxState::Queued;
+            row.state = state;
+            let (seq, tries) = (row.seq, row.tries);
+            if was_queued && let Some(lane) = self.lanes.get_mut(peer) {
+                lane.open.remove(&seq);
+                lane.in_flight = lane.in_flight.saturating_sub(1);
+                lane.written_at = (lane.in_flight > 0).then_some(now.tick);
+            }
+            let all_final = message.rows.iter().all(|r| r.state >= OutboxState::Read);
+            let any_queued = message.rows.iter().any(|r| r.state == OutboxState::Queued);
+            moved.push(Moved {
+                message: *id,
+                user: message.user.clone(),
+                peer: Some(*peer),
+                delivery: delivery(state),
+                took: now.tick - message.taken_at,
+            });
+            if all_final {
+                for row in &message.rows {
+                    batch.push(Write::Forget { message: *id, to_peer: row.peer });
+                }
+            } else {
+                batch.push(Write::Progress {
+                    message: *id,
+                    to_peer: Some(*peer),
+                    state,
+                    retry_count: tries,
+                    next_try: now.wall,
+                });
+            }
+            if was_waiting {
+                self.settle(id);
+                self.delivered.push_back(*id);
+            }
+            if !any_queued && let Some(body) = self.messages.get_mut(id).and_then(|m| m.body.take()) {
+                self.held = self.held.saturating_sub(body.len());
+            }
+            if all_final {
+                self.remove(id);
+            }
+        }
+        while self.delivered.len() > AWAITING_READ
+            && let Some(id) = self.delivered.pop_front()
+        {
+            if let Some(message) = self.messages.get(&id)
+                && message.rows.iter().all(|r| r.state != OutboxState::Queued)
+            {
+                for row in &message.rows {
+                    batch.push(Write::Forget { message: id, to_peer: row.peer });
+                }
+                self.remove(&id);
+            }
+        }
+        moved
+    }
+
+    /// Gives up what has expired: what that moved, and what to store.
+    pub fn expire(&mut self, now: Now, batch: &mut Vec<Write>) -> Vec<Moved> {
+        let mut moved = Vec::new();
+        while let Some(&(due, id)) = self.expiries.first()
+            && due <= now.tick
+        {
+            self.expiries.pop_first();
+            let Some(message) = self.messages.get(&id) else { continue };
+            let left = message.expires_at.since(now.wall);
+            if !left.is_zero() || message.accepting.is_some() {
+                // the wall clock went back, or the store is still at work
+                let again = now.tick.plus(left.max(std::time::Duration::from_millis(100)));
+                self.expiries.insert((again, id));
+                continue;
+            }
+            if message.best() == Delivery::Sending {
+                moved.push(Moved {
+                    message: id,
+                    user: message.user.clone(),
+                    peer: None,
+                    delivery: Delivery::Expired,
+                    took: now.tick - message.taken_at,
+                });
+                self.settle(&id);
+            }
+            if let Some(message) = self.messages.get(&id) {
+                for row in &message.rows {
+                    batch.push(Write::Forget { message: id, to_peer: row.peer });
+                }
+            }
+            self.remove(&id);
+        }
+        moved
+    }
+
+    /// The message does not wait any more.
+    fn settle(&mut self, id: &MessageId) {
+        if let Some(message) = self.messages.get(id) {
+            self.waiting = self.waiting.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(message.size as usize);
+        }
+    }
+
+    fn remove(&mut self, id: &MessageId) {
+        let Some(message) = self.messages.remove(id) else { return };
+        if let Some(body) = &message.body {
+            self.held = self.held.saturating_sub(body.len());
+        }
+        for row in &message.rows {
+            match row.peer {
+                Some(peer) => {
+                    if let Some(lane) = self.lanes.get_mut(&peer)
+                        && lane.open.get(&row.seq) == Some(id)
+                        && lane.epoch == row.epoch
+                    {
+                        lane.open.remove(&row.seq);
+                        // its in-flight slot, if it had one, is freed by the next path or by staleness
+                    }
+                }
+                None => {
+                    if let Some(set) = self.unbound.get_mut(&message.user) {
+                        set.remove(&(message.queued_at, *id));
+                        if set.is_empty() {
+                            self.unbound.remove(&message.user);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether something for the device is durable and not acknowledged.
+    pub fn has_open(&self, peer: &PeerId) -> bool {
+        self.lanes.get(peer).is_some_and(|l| !l.open.is_empty())
+    }
+
+    /// When [`Self::expire`] or [`Self::stale`] is due.
+    pub fn deadline(&self, tuning: &Tuning) -> Option<Tick> {
+        let expiry = self.expiries.first().map(|(t, _)| *t);
+        let stale = self.lanes.values().filter_map(|l| l.written_at).min().map(|t| t.plus(tuning.retry));
+        [expiry, stale].into_iter().flatten().min()
+    }
+}
