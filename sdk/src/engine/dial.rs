@@ -61,9 +61,12 @@ impl Dialer {
                 }
                 Some(Err(error)) => (error.retry(), error.to_string()),
                 Some(Ok(connection)) => {
-                    let role = Role::Dialer;
-                    match hello(&self.shared, &self.gate, self.instance, connection, bound.over, role, Some(peer)).await
-                    {
+                    let Some(place) = HalfOpen::enter(&self.gate, &connection.path()) else {
+                        self.shared.counters.half_open_refused.add();
+                        return Err(failure(Retry::Later, "too many connections are half open"));
+                    };
+                    let (over, role) = (bound.over, Role::Dialer);
+                    match hello(&self.shared, place, self.instance, connection, over, role, Some(peer)).await {
                         Ok(established) => return Ok(established),
                         Err(error) => (error.retry, error.text),
                     }

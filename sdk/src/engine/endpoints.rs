@@ -5,12 +5,12 @@ use std::sync::Arc;
 use byway_api::{BindContext, Endpoint, Incoming, Security, SignalAddress, SignalContext, Transport};
 use byway_wire::hello::Role;
 use byway_wire::limits;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::StartProblem;
 use super::dial::{Bound, Dialer};
-use super::handshake::{Over, hello};
+use super::handshake::{HalfOpen, Over, hello};
+use super::keeper::Wakes;
 use super::runtime::timeout;
 use super::shared::{Notice, Shared};
 use super::signals::Signals;
@@ -101,17 +101,22 @@ pub(super) fn addresses(bound: &[Bound], signals: &Signals) -> Vec<SignalAddress
 }
 
 /// Accepts what comes in over one transport until it is closed.
-pub(super) async fn accept(dialer: Dialer, bound: Bound, changed: Arc<Notify>) {
+pub(super) async fn accept(dialer: Dialer, bound: Bound, wakes: Arc<Wakes>) {
     let shared = &dialer.shared;
     while let Some(incoming) = bound.endpoint.next().await {
         match incoming {
-            Incoming::AddressesChanged => changed.notify_one(),
+            Incoming::AddressesChanged => wakes.addresses.notify_one(),
             Incoming::Connection(connection) => {
+                let claimed = connection.peer();
+                let Some(place) = HalfOpen::enter(&dialer.gate, &connection.path()) else {
+                    // Dropped at once: a flood must not buy itself tasks.
+                    shared.counters.half_open_refused.add();
+                    continue;
+                };
                 let (dialer, over) = (dialer.clone(), bound.over);
                 shared.runtime.spawn(async move {
-                    let claimed = connection.peer();
-                    let Dialer { shared, gate, instance, .. } = dialer;
-                    match hello(&shared, &gate, instance, connection, over, Role::Answerer, None).await {
+                    let Dialer { shared, instance, .. } = dialer;
+                    match hello(&shared, place, instance, connection, over, Role::Answerer, None).await {
                         Ok(established) => shared.notify(Notice::Accepted(Box::new(established))).await,
                         Err(_) => {
                             if let Some(peer) = claimed {
@@ -124,17 +129,6 @@ pub(super) async fn accept(dialer: Dialer, bound: Bound, changed: Arc<Notify>) {
             _ => {}
         }
     }
-}
-
-/// Tells every plugin that our network has changed.
-pub(super) async fn network_changed(shared: Arc<Shared>, bound: Arc<[Bound]>, signals: Arc<Signals>, changed: Arc<Notify>) {
-    for transport in bound.iter() {
-        let _ = timeout(shared.settings.open_wait, transport.endpoint.network_changed()).await;
-    }
-    for carrier in signals.carriers() {
-        let _ = timeout(shared.settings.open_wait, carrier.network_changed()).await;
-    }
-    changed.notify_one();
 }
 
 /// Closes every transport and carrier, all at once, each within its deadline.

@@ -44,10 +44,10 @@ impl HelloFailure {
     }
 }
 
-/// Runs Hello and closes the channel if it fails.
+/// Runs Hello and closes the channel if it fails. `place` counts as half open until then.
 pub(super) async fn hello(
     shared: &Shared,
-    gate: &Arc<HalfOpen>,
+    place: Place,
     instance: Instance,
     connection: Arc<dyn Connection>,
     over: Over,
@@ -55,11 +55,6 @@ pub(super) async fn hello(
     expect: Option<PeerId>,
 ) -> Result<Established, HelloFailure> {
     let path = connection.path();
-    let Some(_place) = HalfOpen::enter(gate, ip_of(&path)) else {
-        shared.counters.half_open_refused.add();
-        close(shared, &connection, CloseCode::FULL).await;
-        return Err(HelloFailure::new(Retry::Later, "too many connections are half open"));
-    };
     let work = exchange(shared, instance, &*connection, over, role);
     let (code, failure) = match timeout(limits::HELLO_TIMEOUT, work).await {
         Some(Ok(hello)) => {
@@ -76,6 +71,7 @@ pub(super) async fn hello(
     };
     shared.counters.handshakes_failed.add();
     tracing::debug!(target: "byway::link", path = %path.remote, why = %failure.text, "Hello failed");
+    drop(place);
     close(shared, &connection, code).await;
     Err(failure)
 }
@@ -165,7 +161,11 @@ pub(super) struct Place {
 
 impl HalfOpen {
     /// Takes a place, if there is one.
-    fn enter(gate: &Arc<Self>, ip: Option<IpAddr>) -> Option<Place> {
+    pub(super) fn enter(gate: &Arc<Self>, path: &PathInfo) -> Option<Place> {
+        Self::enter_from(gate, ip_of(path))
+    }
+
+    fn enter_from(gate: &Arc<Self>, ip: Option<IpAddr>) -> Option<Place> {
         let mut counts = gate.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let same = ip.and_then(|ip| counts.by_ip.get(&ip)).copied().unwrap_or_default();
         if counts.all >= limits::HALF_OPEN || same >= limits::HALF_OPEN_PER_IP {
@@ -208,12 +208,12 @@ mod tests {
         let gate = Arc::new(HalfOpen::default());
         let ip = ip_of(&path("192.0.2.7:5000"));
         assert!(ip.is_some());
-        let mut places: Vec<_> = (0..limits::HALF_OPEN_PER_IP).filter_map(|_| HalfOpen::enter(&gate, ip)).collect();
+        let mut places: Vec<_> = (0..limits::HALF_OPEN_PER_IP).filter_map(|_| HalfOpen::enter_from(&gate, ip)).collect();
         assert_eq!(places.len(), limits::HALF_OPEN_PER_IP);
-        assert!(HalfOpen::enter(&gate, ip).is_none());
+        assert!(HalfOpen::enter_from(&gate, ip).is_none());
         places.pop();
-        assert!(HalfOpen::enter(&gate, ip).is_some());
-        places.extend(std::iter::from_fn(|| HalfOpen::enter(&gate, None)));
+        assert!(HalfOpen::enter_from(&gate, ip).is_some());
+        places.extend(std::iter::from_fn(|| HalfOpen::enter_from(&gate, None)));
         assert_eq!(places.len(), limits::HALF_OPEN);
         drop(places);
         assert!(gate.counts.lock().unwrap().by_ip.is_empty());

@@ -67,6 +67,8 @@ pub(crate) struct Settings {
 
     /// A new seal key is made after this. 24 h.
     pub(crate) seal_every: Duration,
+    /// When making one failed, it is tried again after this. 10 min.
+    pub(crate) rotation_retry: Duration,
     /// A seal key is good for this long. 14 d.
     pub(crate) seal_valid: Duration,
     /// A seal key's secret is erased after this. 28 d.
@@ -107,6 +109,7 @@ impl Default for Settings {
             routes_per_run: 256,
             record_cache: 2_048,
             seal_every: s(DAY),
+            rotation_retry: s(600),
             seal_valid: s(14 * DAY),
             seal_kept: s(28 * DAY),
         }

@@ -21,6 +21,8 @@ pub(super) type Stored = Vec<(OpId, Result<Vec<Applied>, StoreErrorKind>)>;
 pub(super) struct StoreQueue {
     waiting: Mutex<Waiting>,
     ready: Notify,
+    /// Wakes the driver when nothing is left to write.
+    wake: Arc<Notify>,
     most_writes: usize,
     most_bytes: usize,
 }
@@ -42,8 +44,8 @@ impl fmt::Debug for StoreQueue {
 }
 
 impl StoreQueue {
-    pub(super) fn new(most_writes: usize, most_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), ready: Notify::new(), most_writes, most_bytes })
+    pub(super) fn new(most_writes: usize, most_bytes: usize, wake: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), ready: Notify::new(), wake, most_writes, most_bytes })
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -133,6 +135,7 @@ pub(super) async fn work(shared: Arc<Shared>, queue: Arc<StoreQueue>, to: mpsc::
         let (writes, requests) = match queue.take() {
             Taken::Commit { writes, requests } => (writes, requests),
             Taken::Nothing => {
+                queue.wake.notify_one();
                 queue.ready.notified().await;
                 continue;
             }
@@ -185,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_merged_and_split_again() {
-        let queue = StoreQueue::new(10_000, 1 << 20);
+        let queue = StoreQueue::new(10_000, 1 << 20, Arc::default());
         queue.push(&mut vec![(Some(OpId(1)), writes(2)), (None, writes(1)), (Some(OpId(2)), writes(3))]);
         let Taken::Commit { writes, requests } = queue.take() else { unreachable!("something waits") };
         assert_eq!(writes.len(), 6);
@@ -201,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_commit_holds_whole_requests() {
-        let queue = StoreQueue::new(10_000, 1 << 20);
+        let queue = StoreQueue::new(10_000, 1 << 20, Arc::default());
         queue.push(&mut vec![(Some(OpId(1)), writes(BATCH - 1)), (Some(OpId(2)), writes(2))]);
         let Taken::Commit { requests, .. } = queue.take() else { unreachable!("something waits") };
         assert_eq!(requests, vec![(Some(OpId(1)), BATCH - 1)]);
@@ -209,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_so() {
-        let queue = StoreQueue::new(4, 1 << 20);
+        let queue = StoreQueue::new(4, 1 << 20, Arc::default());
         assert!(queue.has_room());
         queue.push(&mut vec![(None, writes(4))]);
         assert!(!queue.has_room());
