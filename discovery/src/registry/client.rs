@@ -76,7 +76,7 @@ impl RegistryClient {
             .no_proxy()
             .referer(false)
             .connect_timeout(config.connect_timeout)
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("byway/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| ConfigError::Tls(chain(&e)))?;

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "carrier")]
 mod carrier;
+mod conformance;
 #[cfg(feature = "registry")]
 mod home;
 #[cfg(feature = "carrier")]

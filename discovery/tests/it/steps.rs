@@ -16,7 +16,7 @@ fn through(n: u8) -> String {
 }
 
 /// A record that names coordinators. Steps read it and do not verify it.
-fn record(coordinators: &[PeerId]) -> Bytes {
+pub(crate) fn record(coordinators: &[PeerId]) -> Bytes {
     let coordinators = coordinators.iter().map(|c| Bytes::copy_from_slice(c.as_bytes())).collect();
     let payload = proto::PeerRecord { coordinators, ..Default::default() }.encode_to_vec().into();
     proto::Signed { payload, ..Default::default() }.encode_to_vec().into()
