@@ -65,7 +65,10 @@ async fn the_sound_store_keeps_or_skips_every_promise() {
             Err(broken) => panic!("{}: {broken}", promise.name()),
         }
     }
-    let of_disks =
-        ["a_durable_batch_is_one_durable_commit", "relaxed_batches_share_durable_commits", "callers_share_durable_commits"];
+    let of_disks = [
+        "a_durable_batch_is_one_durable_commit",
+        "relaxed_batches_share_durable_commits",
+        "callers_share_durable_commits",
+    ];
     assert_eq!(skipped, of_disks);
 }

@@ -1,1 +1,219 @@
-//! placeholder
+//! The SQLite [`RouteStore`]: one file for routes, outbox, inbox and marks, made for power cuts.
+//!
+//! * **Durable means fsynced.** Write-ahead log, `synchronous=FULL` and group commit: one writer thread
+//!   takes everything that waits into one transaction and answers after its commit, so that many
+//!   callers share one flush of the disk.
+//! * **Relaxed means visible, not yet fsynced.** See [`SqliteConfig::relaxed_flush`].
+//! * **One process.** A lock file beside the database keeps a second one out.
+//! * **Nothing is repaired behind your back.** A damaged, newer, foreign or read-only file is an error of
+//!   that kind and is left as it is. After a failed read or write of the disk the store refuses every
+//!   call until it is opened again.
+//!
+//! The tables are meant to be looked at: `sqlite3 store.db 'select * from peer_routes'`.
+//!
+//! ```no_run
+//! use byway_store_sqlite::SqliteStore;
+//!
+//! # fn main() -> Result<(), byway_api::StoreError> {
+//! let store = SqliteStore::open("alice/store.db")?;
+//! # let _ = store;
+//! # Ok(())
+//! # }
+//! ```
+
+mod column;
+mod config;
+mod error;
+mod lock;
+mod open;
+mod page;
+mod queue;
+mod reader;
+mod schema;
+mod session;
+mod write;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use async_trait::async_trait;
+use byway_api::{Applied, Durability, Key, Load, RouteStore, Row, StoreError, StoreErrorKind, Write};
+use tokio::sync::{Mutex, oneshot};
+
+pub use crate::config::SqliteConfig;
+use crate::error::NAME;
+use crate::queue::Queue;
+use crate::reader::Request;
+use crate::session::Session;
+use crate::writer::Job;
+
+/// The most writes in a batch and the most rows in a page.
+pub(crate) const MAX_BATCH: usize = 4096;
+/// The longest name of a named value, in bytes.
+const MAX_META_KEY: usize = 128;
+/// The largest named value, in bytes.
+const MAX_META_VALUE: usize = 64 * 1024;
+
+/// A store in one SQLite file. See the [crate] documentation.
+///
+/// Dropping it ends its two threads in the background, after everything was written; `close` waits
+/// for that.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    session: Arc<Session>,
+    writes: Arc<Queue<Job>>,
+    reads: Arc<Queue<Request>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    reader: JoinHandle<()>,
+    /// What the writer reports when its files and the lock are released.
+    written: oneshot::Receiver<Result<(), StoreError>>,
+    read: oneshot::Receiver<()>,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it. The directory must exist. Blocks for as long as SQLite needs to
+    /// recover its log, some milliseconds.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Busy`] if another process has it open, `Corrupt` if it is damaged or not a
+    /// store of Byway, `NewerSchema`, `ReadOnly`, `DiskFull` or `Io`. The file is left as it is.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_with(path, SqliteConfig::default())
+    }
+
+    /// [`open`](Self::open) with other numbers.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_with(path: impl AsRef<Path>, config: SqliteConfig) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let lock = Arc::new(lock::acquire(path)?);
+        let writing = open::writer(path, &config)?;
+        let reading = open::reader(path, &config)?;
+        let session = Arc::new(Session::new(path));
+        let writes = Arc::new(Queue::new(config.queue));
+        let reads = Arc::new(Queue::new(config.loads));
+
+        let (reader_end, read) = oneshot::channel();
+        let reader = reader::Reader::new(reading, Arc::clone(&session), Arc::clone(&reads), Arc::clone(&lock));
+        let reader = spawn("byway-store-read", path, move || reader.run(reader_end))?;
+        let (writer_end, written) = oneshot::channel();
+        let writer = writer::Writer::new(writing, Arc::clone(&session), Arc::clone(&writes), config, lock);
+        let writer = match spawn("byway-store-write", path, move || writer.run(writer_end)) {
+            Ok(writer) => writer,
+            Err(error) => {
+                reads.end();
+                return Err(error);
+            }
+        };
+        let threads = Mutex::new(Some(Threads { writer, reader, written, read }));
+        Ok(Self { path: path.to_owned(), session, writes, reads, threads })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn closed(&self) -> StoreError {
+        // A thread that ended by itself has left its reason; otherwise the store was closed.
+        self.session.check().err().unwrap_or_else(|| StoreError::new(StoreErrorKind::Closed, NAME, ""))
+    }
+}
+
+fn spawn(name: &str, path: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map_err(|e| error::io(format!("no thread could be started for {}", path.display()), e))
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.reads.end();
+        self.writes.end();
+    }
+}
+
+/// What can be refused is refused before it reaches the writer.
+fn check(batch: &[Write]) -> Result<(), StoreError> {
+    let too_large = |detail: &str| Err(StoreError::new(StoreErrorKind::TooLarge, NAME, detail));
+    if batch.len() > MAX_BATCH {
+        return too_large("a batch has at most 4,096 writes");
+    }
+    for write in batch {
+        if let Write::Meta { key, value, .. } = write {
+            if key.len() > MAX_META_KEY {
+                return too_large("the name of a value has at most 128 bytes");
+            }
+            if value.as_ref().is_some_and(|value| value.len() > MAX_META_VALUE) {
+                return too_large("a named value has at most 64 KiB");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl RouteStore for SqliteStore {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn apply(&self, batch: &[Write]) -> Result<Vec<Applied>, StoreError> {
+        check(batch)?;
+        self.session.check()?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let durable = batch.iter().any(|write| write.durability() == Durability::Durable);
+        let (reply, answer) = oneshot::channel();
+        let job = Job { batch: batch.to_vec(), durable, reply };
+        self.writes.push(job, batch.len()).await.map_err(|_| self.closed())?;
+        answer.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    async fn load(&self, what: Load, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Row)>, StoreError> {
+        if !(1..=MAX_BATCH).contains(&limit) {
+            return Err(StoreError::new(StoreErrorKind::TooLarge, NAME, "a page has 1 to 4,096 rows"));
+        }
+        self.session.check()?;
+        let (reply, answer) = oneshot::channel();
+        self.reads.push(Request { what, after, limit, reply }, 1).await.map_err(|_| self.closed())?;
+        answer.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    fn durable_commits(&self) -> u64 {
+        self.session.durable_commits()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.session.close();
+        self.reads.end();
+        self.writes.end();
+        // The lock lets a second caller wait for the same end. A dropped `close` leaves the threads
+        // in place for the next one.
+        let mut guard = self.threads.lock().await;
+        let Some(threads) = guard.as_mut() else { return Ok(()) };
+        // A missing report is a panic of the thread, which `join` tells.
+        let _ = (&mut threads.read).await;
+        let report = (&mut threads.written).await.unwrap_or(Ok(()));
+        let Some(Threads { writer, reader, .. }) = guard.take() else { return report };
+        // Both threads have sent their last word, so this waits for nothing but their exit.
+        let panicked = writer.join().is_err() | reader.join().is_err();
+        if panicked {
+            return Err(StoreError::new(
+                StoreErrorKind::Io,
+                NAME,
+                "a thread of the store panicked: open the store again",
+            ));
+        }
+        report
+    }
+}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use byway_api::{Applied, Durability, Load, OutboxState, RouteStore, Row, StoreError, StoreErrorKind, Write};
 use bytes::Bytes;
+use byway_api::{Applied, Durability, Load, OutboxState, RouteStore, Row, StoreError, StoreErrorKind, Write};
 
 use super::sample::{append, at, inbox, message, meta, outbox, peer, record, seen};
 use super::{StoreFixture, all, apply, close, done, ensure_eq, one, open};
@@ -18,7 +18,8 @@ pub async fn a_batch_answers_each_write_in_order(fixture: &dyn StoreFixture) -> 
     let store = open(fixture).await?;
     ensure_eq!(apply(&*store, &[]).await?, [], "no write, no answer");
     let forget = |n| Write::Forget { message: message(n), to_peer: Some(peer(1)) };
-    let batch = [append(1, Some(1)), append(1, Some(1)), forget(2), append(2, Some(1)), forget(2), forget(1), forget(1)];
+    let batch =
+        [append(1, Some(1)), append(1, Some(1)), forget(2), append(2, Some(1)), forget(2), forget(1), forget(1)];
     let want = [
         Applied::Done,
         Applied::Duplicate,
@@ -87,7 +88,8 @@ pub async fn a_batch_is_seen_whole_or_not_at_all(fixture: &dyn StoreFixture) -> 
     let reading = async {
         while !over.load(Ordering::Relaxed) {
             let rows = all(&*store, Load::Meta { prefix: "pair/".into() }).await?;
-            let values: Vec<_> = rows.iter().map(|row| if let Row::Meta { value, .. } = row { &value[..] } else { b"" }).collect();
+            let values: Vec<_> =
+                rows.iter().map(|row| if let Row::Meta { value, .. } = row { &value[..] } else { b"" }).collect();
             ensure!(values.len() == 2 && values[0] == values[1], "half a batch is visible: {rows:?}");
             tokio::task::yield_now().await;
         }
@@ -143,7 +145,8 @@ pub async fn load_sees_what_apply_returned(fixture: &dyn StoreFixture) -> Verdic
     for n in 0..100u16 {
         let write = if n % 2 == 0 { append(n, Some(1)) } else { meta(&format!("n/{n:03}"), "x") };
         done(&*store, &[write]).await?;
-        let (outbox, meta) = (all(&*store, Load::Outbox).await?, all(&*store, Load::Meta { prefix: "n/".into() }).await?);
+        let (outbox, meta) =
+            (all(&*store, Load::Outbox).await?, all(&*store, Load::Meta { prefix: "n/".into() }).await?);
         ensure_eq!(outbox.len() + meta.len(), usize::from(n) + 1, "write {n} is not visible");
     }
     close(&*store).await?;

@@ -8,11 +8,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use byway_api::{
     Applied, ConnectionRow, Durability, Key, Load, MessageId, OutboxState, PeerId, RouteStore, Row, StoreError,
     StoreErrorKind, Write, async_trait,
 };
-use bytes::Bytes;
 
 use super::StoreFixture;
 

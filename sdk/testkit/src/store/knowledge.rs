@@ -1,10 +1,10 @@
 //! Promises about routes, records, named values, pins, blocks and connections.
 
+use bytes::Bytes;
 use byway_api::{
     Applied, Durability, InboxRow, Load, MessageId, OutboxRow, PeerId, RouteRow, Row, SeenRow, SignalAddress, UserId,
     WallTime, Write,
 };
-use bytes::Bytes;
 
 use super::sample::{at, connection, inbox, meta, outbox, peer, pin, record, route, seen, user};
 use super::{StoreFixture, all, apply, close, done, ensure_eq, one, open};
@@ -32,11 +32,10 @@ pub async fn drop_peer_forgets_routes_and_record(fixture: &dyn StoreFixture) -> 
     done(&*store, &routes.map(Write::Route)).await?;
     done(&*store, &[record(1, 1, 5), record(1, 2, 5), record(3, 3, 5)].map(Write::Record)).await?;
     let forget = |n| Write::DropPeer { peer: peer(n) };
-    ensure_eq!(apply(&*store, &[forget(1), forget(1), forget(9)]).await?, [
-        Applied::Done,
-        Applied::Missing,
-        Applied::Missing
-    ]);
+    ensure_eq!(
+        apply(&*store, &[forget(1), forget(1), forget(9)]).await?,
+        [Applied::Done, Applied::Missing, Applied::Missing]
+    );
     ensure_eq!(all(&*store, Load::Routes { user: None }).await?, [Row::Route(route(1, 2, 1, 0.5, 1))]);
     let left = [record(1, 2, 5), record(3, 3, 5)].map(Row::Record);
     ensure_eq!(all(&*store, Load::Records { user: None }).await?, left);
@@ -76,7 +75,8 @@ pub async fn meta_values_are_set_removed_and_found_by_prefix(fixture: &dyn Store
     let unset = |key: &str| Write::Meta { key: key.into(), value: None, durability: Durability::Durable };
     done(&*store, &[meta("a", "0"), meta("b/2", "2"), meta("b/1", "old"), meta("b/1", ""), meta("b0", "x")]).await?;
     done(&*store, &[meta("b/\u{10ffff}", "last"), meta("b/3", "x"), unset("b/3"), unset("never set")]).await?;
-    let named = |key: &str, value: &'static str| Row::Meta { key: key.into(), value: Bytes::from_static(value.as_bytes()) };
+    let named =
+        |key: &str, value: &'static str| Row::Meta { key: key.into(), value: Bytes::from_static(value.as_bytes()) };
     let found = all(&*store, Load::Meta { prefix: "b/".into() }).await?;
     ensure_eq!(found, [named("b/1", ""), named("b/2", "2"), named("b/\u{10ffff}", "last")]);
     ensure_eq!(all(&*store, Load::Meta { prefix: String::new() }).await?.len(), 5);

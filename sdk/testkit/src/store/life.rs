@@ -23,7 +23,8 @@ pub async fn a_durable_batch_is_one_durable_commit(fixture: &dyn StoreFixture) -
     let store = open(fixture).await?;
     let before = store.durable_commits();
     for n in 0..20u16 {
-        let batch = [meta("with", "it"), append(n, Some(1)), receive(1, 1, u64::from(n)), Write::Route(route(1, 1, 1, 0.5, 1))];
+        let batch =
+            [meta("with", "it"), append(n, Some(1)), receive(1, 1, u64::from(n)), Write::Route(route(1, 1, 1, 0.5, 1))];
         done(&*store, &batch).await?;
         ensure_eq!(store.durable_commits() - before, u64::from(n) + 1);
     }

@@ -1,7 +1,7 @@
 //! Promises about the outbox, the inbox and the marks.
 
-use byway_api::{Applied, InboxRow, InboxState, Load, OutboxRow, OutboxState, PeerId, RouteStore, Row, Write};
 use bytes::Bytes;
+use byway_api::{Applied, InboxRow, InboxState, Load, OutboxRow, OutboxState, PeerId, RouteStore, Row, Write};
 
 use super::sample::{append, at, inbox, message, outbox, peer, receive, seen};
 use super::{StoreFixture, all, apply, close, done, ensure_eq, one, open};
@@ -183,7 +183,10 @@ pub async fn mark_and_take_leave_the_mark(fixture: &dyn StoreFixture) -> Verdict
     done(&*store, &[receive(1, 7, 1), receive(2, 7, 1)]).await?;
     let mark = |seq| Write::Mark { from_peer: peer(1), epoch: 7, seq, state: InboxState::Read };
     let take = |seq| Write::Take { from_peer: peer(1), epoch: 7, seq };
-    ensure_eq!(apply(&*store, &[mark(1), mark(2), take(2)]).await?, [Applied::Done, Applied::Missing, Applied::Missing]);
+    ensure_eq!(
+        apply(&*store, &[mark(1), mark(2), take(2)]).await?,
+        [Applied::Done, Applied::Missing, Applied::Missing]
+    );
     ensure_eq!(inbox_content(&*store, 1, 7, 1).await?, Some(InboxRow { state: InboxState::Read, ..inbox(1, 7, 1) }));
     ensure_eq!(apply(&*store, &[take(1), take(1)]).await?, [Applied::Done, Applied::Missing]);
     ensure_eq!(inbox_content(&*store, 1, 7, 1).await?, None);

@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
+use bytes::Bytes;
 use byway_api::{
     Applied, ConnectionRow, InboxRow, Load, OutboxRow, OutboxState, PinRow, RecordRow, RouteRow, Row, SeenRow, UserId,
     Write,
 };
-use bytes::Bytes;
 
 use super::random::{Random, random_batch};
 use super::sample::{message, peer, user};
@@ -188,7 +188,8 @@ impl Model {
             Load::Blocked,
             Load::Connections,
         ];
-        loads.extend((0..3).flat_map(|n| [Load::Routes { user: Some(user(n)) }, Load::Records { user: Some(user(n)) }]));
+        loads
+            .extend((0..3).flat_map(|n| [Load::Routes { user: Some(user(n)) }, Load::Records { user: Some(user(n)) }]));
         loads.extend((0..6).map(|n| Load::OutboxContent(message(n))));
         let inbox = |epoch| (0..3).map(move |seq| Load::InboxContent { from_peer: peer(1), epoch, seq });
         loads.extend([0, u64::MAX].into_iter().flat_map(inbox));

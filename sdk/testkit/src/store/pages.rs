@@ -11,18 +11,25 @@ use crate::promise::{Broken, Outcome, Verdict};
 /// Every kind of load in the order that [`Load`] documents.
 pub async fn rows_come_in_the_documented_order(fixture: &dyn StoreFixture) -> Verdict {
     let store = open(fixture).await?;
-    let routes =
-        [route(1, 1, 1, 0.9, 5), route(2, 1, 1, 0.5, 9), route(1, 2, 1, 0.5, 8), route(1, 1, 2, 0.5, -8), route(1, 1, 3, 0.1, 99)];
+    let routes = [
+        route(1, 1, 1, 0.9, 5),
+        route(2, 1, 1, 0.5, 9),
+        route(1, 2, 1, 0.5, 8),
+        route(1, 1, 2, 0.5, -8),
+        route(1, 1, 3, 0.1, 99),
+    ];
     in_order(&*store, routes.map(Write::Route), Load::Routes { user: None }).await?;
 
     let records = [record(9, 1, 1), record(1, 2, 9), record(5, 200, 5)];
     in_order(&*store, records.map(Write::Record), Load::Records { user: None }).await?;
 
     let sent = |n, to, queued| OutboxRow { queued_at: at(queued), content: None, ..outbox(n, to) };
-    let outbox = [sent(9, Some(1), -5), sent(1, None, 7), sent(1, Some(1), 7), sent(1, Some(200), 7), sent(2, Some(1), 7)];
+    let outbox =
+        [sent(9, Some(1), -5), sent(1, None, 7), sent(1, Some(1), 7), sent(1, Some(200), 7), sent(2, Some(1), 7)];
     in_order(&*store, outbox.map(Write::Append), Load::Outbox).await?;
 
-    let got = |from, epoch, seq, received| InboxRow { received_at: at(received), content: None, ..inbox(from, epoch, seq) };
+    let got =
+        |from, epoch, seq, received| InboxRow { received_at: at(received), content: None, ..inbox(from, epoch, seq) };
     let inbox = [
         got(9, 9, 9, -1),
         got(1, 1, 2, 3),
@@ -37,7 +44,8 @@ pub async fn rows_come_in_the_documented_order(fixture: &dyn StoreFixture) -> Ve
     };
     in_order(&*store, inbox.map(receive), Load::Inbox).await?;
 
-    let marks = [seen(1, 1, 0, &[]), seen(1, 2, 0, &[]), seen(1, u64::MAX, 0, &[]), seen(2, 1, 0, &[]), seen(9, 9, 0, &[])];
+    let marks =
+        [seen(1, 1, 0, &[]), seen(1, 2, 0, &[]), seen(1, u64::MAX, 0, &[]), seen(2, 1, 0, &[]), seen(9, 9, 0, &[])];
     in_order(&*store, marks.map(Write::Seen), Load::Seen).await?;
 
     let pins = [pin(1, 1), pin(1, 2), pin(1, 200), pin(2, 1)];

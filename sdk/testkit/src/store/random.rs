@@ -1,7 +1,7 @@
 //! Seeded random batches over so few keys that they meet.
 
-use byway_api::{Durability, InboxRow, InboxState, OutboxRow, OutboxState, Write};
 use bytes::Bytes;
+use byway_api::{Durability, InboxRow, InboxState, OutboxRow, OutboxState, Write};
 
 use super::sample::{at, connection, inbox, message, outbox, peer, pin, record, route, seen, user};
 

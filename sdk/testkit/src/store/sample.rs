@@ -1,10 +1,10 @@
 //! Rows to write. Small numbers name people, devices and messages.
 
+use bytes::Bytes;
 use byway_api::{
     ConnectionRow, InboxRow, InboxState, MessageId, OutboxRow, OutboxState, PeerId, PinRow, RecordRow, RouteRow,
     SeenRow, SignalAddress, UserId, WallTime, Write,
 };
-use bytes::Bytes;
 
 pub(crate) fn user(n: u8) -> UserId {
     let name = format!("user-{n}");

@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+/// The numbers of a [`SqliteStore`](crate::SqliteStore).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SqliteConfig {
+    /// How long a relaxed batch may wait for a durable commit before it gets one of its own. 1 s.
+    ///
+    /// A relaxed batch is committed with `synchronous=NORMAL`: its pages are appended to the
+    /// write-ahead log, where every reader sees them, and nothing is fsynced. A durable batch is
+    /// committed with `FULL`, which fsyncs the *whole* log file and with it every relaxed commit that
+    /// stands before it. So a relaxed batch costs no flush of its own and is never lost alone:
+    /// recovery reads the log from its start and stops at the first frame whose checksum is wrong.
+    pub relaxed_flush: Duration,
+    /// Writes that wait for the writer before `apply` itself waits. 8,192; at least one batch (4,096).
+    pub queue: usize,
+    /// Loads that wait for the reader before `load` itself waits. 256.
+    pub loads: usize,
+    /// How long a lock held by a foreign program (the `sqlite3` shell, a backup) is waited for. 5 s.
+    pub busy_timeout: Duration,
+    /// Pages in the write-ahead log that are not in the database yet before they are copied. 1,000,
+    /// which is 4 MiB.
+    pub checkpoint_pages: u32,
+    /// The size to which an outgrown log is cut, in bytes. 16 MiB: more than the log holds between two
+    /// checkpoints, because a commit that overwrites the file is much cheaper than one that makes it
+    /// grow.
+    pub journal_size_limit: u64,
+    /// Verify the whole file when it is opened. Off: it reads every page, and damage is found and
+    /// reported where it is met anyway.
+    pub verify: bool,
+    /// The most pages (4 KiB) the file may have; beyond that `apply` fails with `DiskFull`. No limit.
+    pub max_pages: Option<u32>,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self {
+            relaxed_flush: Duration::from_secs(1),
+            queue: 8192,
+            loads: 256,
+            busy_timeout: Duration::from_secs(5),
+            checkpoint_pages: 1000,
+            journal_size_limit: 16 * 1024 * 1024,
+            verify: false,
+            max_pages: None,
+        }
+    }
+}
