@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use byway_api::{CloseCode, Connection, Received};
+use bytes::Bytes;
 use byway_core::ConnId;
 use byway_core::io::Credit;
-use byway_wire::batch::Batch;
-use byway_wire::frame::{DecodeContext, Frame, Lane, decode};
+use byway_wire::{Batch, DecodeContext, Frame, Lane, decode};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -284,27 +284,31 @@ impl Reader {
                     return CloseCode::LOST;
                 }
             };
-            let mut frames = Vec::new();
-            let now = self.shared.runtime.now().wall;
-            let known = |bytes: &[u8]| self.shared.records.get(bytes, now);
-            let context = DecodeContext {
-                network: self.shared.identity.network(),
-                membership: self.shared.identity.membership(),
-                now,
-                records: &known,
-            };
-            let arrival = match decode(bytes, &context, &mut frames) {
-                Ok(_) => {
-                    self.remember(&frames);
-                    Arrival::Frames(self.id, frames)
-                }
-                Err(error) => {
-                    tracing::debug!(target: "byway::link", conn = ?self.id, %error, "a frame could not be read");
-                    Arrival::Protocol(self.id)
-                }
-            };
+            let arrival = self.decode(bytes);
             if self.to.send(arrival).await.is_err() {
                 return CloseCode::LOST;
+            }
+        }
+    }
+
+    fn decode(&self, bytes: Bytes) -> Arrival {
+        let mut frames = Vec::new();
+        let now = self.shared.runtime.now().wall;
+        let known = |bytes: &[u8]| self.shared.records.get(bytes, now);
+        let context = DecodeContext {
+            network: self.shared.identity.network(),
+            membership: self.shared.identity.membership(),
+            now,
+            records: &known,
+        };
+        match decode(bytes, &context, &mut frames) {
+            Ok(_) => {
+                self.remember(&frames);
+                Arrival::Frames(self.id, frames)
+            }
+            Err(error) => {
+                tracing::debug!(target: "byway::link", conn = ?self.id, %error, "a frame could not be read");
+                Arrival::Protocol(self.id)
             }
         }
     }
@@ -337,7 +341,7 @@ mod tests {
     #[test]
     fn control_goes_first_and_slots_come_back_in_one_sum() {
         let outbound = Outbound::new(Arc::new(Notify::new()));
-        let data = Frame::Relay(byway_wire::frame::Relay {
+        let data = Frame::Relay(byway_wire::Relay {
             mail: byway_api::Sealed { to: byway_api::PeerId::from_bytes([1; 32]), envelope: vec![7; 100].into() },
             request_id: bytes::Bytes::from_static(b"1"),
         });

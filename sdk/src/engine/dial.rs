@@ -6,7 +6,7 @@ use std::sync::Arc;
 use byway_api::{Endpoint, Instance, PeerId, Retry, SignalAddress, TransportErrorKind};
 use byway_core::OpId;
 use byway_core::io::DialError;
-use byway_wire::hello::Role;
+use byway_wire::Role;
 use byway_wire::limits;
 
 use super::handshake::{Established, HalfOpen, Over, hello};

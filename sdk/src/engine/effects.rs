@@ -41,7 +41,7 @@ impl Driver {
         if self.roster_changed && self.now.tick >= self.roster_at {
             self.roster_changed = false;
             self.roster_at = self.now.tick.plus(self.shared.settings.roster_every);
-            self.shared.roster.send_replace(Arc::new(self.core.roster(self.now)));
+            self.shared.roster.send_replace(Arc::new(self.core.roster(self.now).into()));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use byway_api::{BindContext, Endpoint, Incoming, Security, SignalAddress, SignalContext, Transport};
-use byway_wire::hello::Role;
+use byway_wire::Role;
 use byway_wire::limits;
 use tokio::task::JoinSet;
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use byway_api::{CloseCode, Connection, Instance, PathInfo, PeerId, Received, Retry};
-use byway_wire::hello::{Handshake, HelloConfig, HelloStep, PeerHello, Role};
+use byway_wire::{Handshake, HelloConfig, HelloStep, PeerHello, Role};
 use byway_wire::limits;
 
 use super::runtime::{random, timeout};
@@ -108,7 +108,6 @@ async fn exchange(
         };
         let now = shared.runtime.now().wall;
         match handshake.receive(frame, identity.key(), identity.membership(), now) {
-            Ok(HelloStep::Wait) => {}
             Ok(HelloStep::Send(frame)) => connection.send(frame).await.map_err(|e| lost(&e.to_string()))?,
             Ok(HelloStep::Done { send, peer }) => {
                 if let Some(frame) = send {
@@ -116,6 +115,7 @@ async fn exchange(
                 }
                 return Ok(*peer);
             }
+            Ok(_) => {}
             Err(refusal) => {
                 if let Some(frame) = refusal.send {
                     let _ = connection.send(frame).await;

@@ -9,14 +9,14 @@ use byway_api::{
     Secret, SignalAddress, UserId, WallTime,
 };
 use byway_core::Tick;
-use byway_wire::beacon::Beacon;
-use byway_wire::error::WireError;
-use byway_wire::identity::DeviceKey;
+use byway_wire::Beacon;
+use byway_wire::WireError;
+use byway_wire::DeviceKey;
 use byway_wire::limits;
-use byway_wire::proof::make_proof;
-use byway_wire::record::{RecordDraft, VerifiedRecord};
-use byway_wire::seal::SealSecret;
-use byway_wire::token::issue_self_token;
+use byway_wire::make_proof;
+use byway_wire::{RecordDraft, VerifiedRecord};
+use byway_wire::SealSecret;
+use byway_wire::issue_self_token;
 use tokio::sync::Notify;
 
 use super::runtime::{Runtime, random};

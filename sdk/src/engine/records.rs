@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use byway_api::{PeerId, WallTime};
-use byway_wire::record::VerifiedRecord;
+use byway_wire::VerifiedRecord;
 use bytes::Bytes;
 
 /// Verified records by their bytes, so that the same bytes are not verified twice: a neighbour that

@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress, StepErrorKind};
 use byway_core::OpId;
 use byway_core::io::{AskError, Event, FoundRoute, RouteSource};
-use byway_wire::error::WireError;
-use byway_wire::frame::RelayStatus;
-use byway_wire::record::VerifiedRecord;
+use byway_wire::WireError;
+use byway_wire::RelayStatus;
+use byway_wire::VerifiedRecord;
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 

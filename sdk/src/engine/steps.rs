@@ -161,6 +161,7 @@ impl Lookup for LookupView {
             Some(Err(AskError::NotConnected)) => error(StepErrorKind::Unreachable, "the neighbour is gone"),
             Some(Err(AskError::Busy)) => error(StepErrorKind::Refused, "the neighbour's queue is full"),
             Some(Err(AskError::Timeout)) => error(StepErrorKind::Timeout, "the neighbour does not answer"),
+            Some(Err(_)) => error(StepErrorKind::Other, "the neighbour gives no answer"),
             None => error(StepErrorKind::Other, "the node stops"),
         }
     }
