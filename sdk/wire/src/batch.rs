@@ -11,12 +11,15 @@ pub struct Batch {
     buf: BytesMut,
     max_frame: usize,
     frames: usize,
+    /// What the next batch will need, from the last ones: a busy link gets its buffer at once, an
+    /// idle one does not hold a large one.
+    usual: usize,
 }
 
 impl Batch {
     /// A batch of at most `max_frame` bytes and never more than [`limits::FRAME_MAX`].
     pub fn new(max_frame: usize) -> Self {
-        Self { buf: BytesMut::new(), max_frame: max_frame.min(limits::FRAME_MAX), frames: 0 }
+        Self { buf: BytesMut::new(), max_frame: max_frame.min(limits::FRAME_MAX), frames: 0, usual: 0 }
     }
 
     /// The most bytes it takes. A frame whose [`Frame::encoded_len`] is larger never fits.
@@ -50,15 +53,15 @@ impl Batch {
     /// The transport frame; the batch is empty again.
     pub fn take(&mut self) -> Bytes {
         self.frames = 0;
+        self.usual = self.buf.len().max(self.usual / 2);
         self.buf.split().freeze()
     }
 
-    /// An empty batch asks for room for a whole transport frame, so that one allocation, or none,
-    /// serves all frames of a batch.
     fn reserve(&mut self, len: usize) {
-        if self.buf.capacity() - self.buf.len() < len {
-            let want = if self.buf.is_empty() { self.max_frame.max(len) } else { len };
-            self.buf.reserve(want);
+        let used = self.buf.len();
+        if self.buf.capacity() - used < len {
+            let want = if used == 0 { self.usual } else { used };
+            self.buf.reserve(want.max(len));
         }
     }
 }

@@ -63,8 +63,8 @@ impl Direct {
         let mut fields = Fields::within(WHAT, frame, range);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Value::Bytes(name)) if frame[name.clone()] != *network.as_str().as_bytes() => {
-                    if !name.is_empty() {
+                (1, Value::Bytes(name)) => {
+                    if !name.is_empty() && frame[name] != *network.as_str().as_bytes() {
                         return Err(WireError::WrongNetwork);
                     }
                 }

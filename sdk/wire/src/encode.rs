@@ -12,53 +12,59 @@ use crate::{Direct, Frame, NetworkState, PeerFound, Presence, Receipts, Relay, R
 
 /// A frame on its way into a buffer. Messages and mail are written straight from where they are, the
 /// rest through the generated code.
-pub(crate) enum Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
+    body: Outbody<'a>,
+    /// Length of the body's message.
+    inner: usize,
+    /// Length of the `Frame`.
+    frame: usize,
+}
+
+enum Outbody<'a> {
     Direct(&'a Direct),
     Relay(&'a Relay),
-    Other(proto::Frame),
+    Other(Box<proto::Frame>),
 }
 
 impl<'a> Outgoing<'a> {
     pub(crate) fn new(frame: &'a Frame) -> Self {
-        match frame {
-            Frame::Direct(direct) => Self::Direct(direct),
-            Frame::Relay(relay) => Self::Relay(relay),
-            other => Self::Other(proto::Frame { body: body(other) }),
-        }
-    }
-
-    /// Length of the `Frame`, without the length in front of it.
-    fn frame_len(&self) -> usize {
-        match self {
-            Self::Direct(direct) => delimited(direct.content_len()),
-            Self::Relay(relay) => delimited(relay_len(relay)),
-            Self::Other(frame) => frame.encoded_len(),
-        }
+        let (body, inner) = match frame {
+            Frame::Direct(direct) => (Outbody::Direct(direct), direct.content_len()),
+            Frame::Relay(relay) => (Outbody::Relay(relay), relay_len(relay)),
+            other => {
+                let frame = proto::Frame { body: body(other) };
+                let len = frame.encoded_len();
+                return Self { body: Outbody::Other(Box::new(frame)), inner: 0, frame: len };
+            }
+        };
+        Self { body, inner, frame: delimited(inner) }
     }
 
     /// Bytes that [`put`](Self::put) writes.
     pub(crate) fn len(&self) -> usize {
-        delimited(self.frame_len()) - 1
+        encoded_len_varint(self.frame as u64) + self.frame
     }
 
     pub(crate) fn put(&self, buf: &mut BytesMut) {
-        encode_varint(self.frame_len() as u64, buf);
-        match self {
-            Self::Direct(direct) => {
-                encode_varint(u64::from(direct::FIELD << 3 | 2), buf);
-                encode_varint(direct.content_len() as u64, buf);
+        encode_varint(self.frame as u64, buf);
+        let begin = |number: u32, buf: &mut BytesMut| {
+            encode_varint(u64::from(number << 3 | 2), buf);
+            encode_varint(self.inner as u64, buf);
+        };
+        match &self.body {
+            Outbody::Direct(direct) => {
+                begin(direct::FIELD, buf);
                 direct.put_content(buf);
             }
-            Self::Relay(relay) => {
-                encode_varint(u64::from(RELAY << 3 | 2), buf);
-                encode_varint(relay_len(relay) as u64, buf);
+            Outbody::Relay(relay) => {
+                begin(RELAY, buf);
                 put_bytes(1, relay.mail.to.as_bytes(), buf);
                 put_bytes(2, &relay.mail.envelope, buf);
                 if !relay.request_id.is_empty() {
                     put_bytes(3, &relay.request_id, buf);
                 }
             }
-            Self::Other(frame) => frame.encode_raw(buf),
+            Outbody::Other(frame) => frame.encode_raw(buf),
         }
     }
 }

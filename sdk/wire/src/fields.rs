@@ -78,18 +78,21 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, WireError> {
-        let mut value = 0u64;
-        for shift in (0..70).step_by(7) {
-            let byte = match self.buf.get(self.at) {
-                Some(byte) if self.at < self.end => *byte,
-                _ => return Err(self.malformed("end inside a number")),
-            };
+        let rest = &self.buf[self.at..self.end];
+        if let Some(&byte) = rest.first()
+            && byte < 0x80
+        {
             self.at += 1;
-            if shift == 63 && byte > 1 {
+            return Ok(u64::from(byte));
+        }
+        let mut value = 0u64;
+        for (i, &byte) in rest.iter().take(10).enumerate() {
+            if i == 9 && byte > 1 {
                 break;
             }
-            value |= u64::from(byte & 0x7f) << shift;
+            value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
+                self.at += i + 1;
                 return Ok(value);
             }
         }

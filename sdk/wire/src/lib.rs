@@ -52,6 +52,6 @@ pub use identity::{DeviceKey, Domain, thumbprint, verify};
 pub use proof::{check_proof, make_proof};
 pub use record::{RecordDraft, SealPublic, VerifiedRecord, claimed_user};
 pub use seal::{Opened, SealSecret, open, seal};
-pub use state::{StateEntry, state_digest};
 pub use socket::{SocketErrorCode, SocketFrame, SocketStatus};
+pub use state::{StateEntry, state_digest};
 pub use token::{OpenMembership, issue_self_token};

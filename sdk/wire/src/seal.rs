@@ -223,10 +223,9 @@ fn sender(
     known: impl Fn(&PeerId) -> Option<VerifiedRecord>,
 ) -> Result<VerifiedRecord, WireError> {
     let from = content.from_peer;
-    let known = match known(&from).filter(|record| record.peer() == from) {
-        Some(record) => Some(membership.verify(record.credential(), &from, now).map(|_| record)),
-        None => None,
-    };
+    let known = known(&from)
+        .filter(|record| record.peer() == from)
+        .map(|record| membership.verify(record.credential(), &from, now).map(|_| record));
     let inside = match &content.sender_record {
         Some(bytes) if !matches!(&known, Some(Ok(record)) if record.bytes() == bytes) => {
             let record = VerifiedRecord::verify(bytes, network, membership, now);

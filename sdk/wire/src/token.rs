@@ -45,7 +45,6 @@ struct Confirmation {
 /// A device signs its first token itself; a further device carries one signed by an earlier device of
 /// the same user. `life` is counted from `now` in whole seconds and cut to
 /// [`limits::CREDENTIAL_LIFE`]. `jti` is random.
-#[expect(clippy::too_many_arguments, reason = "a token has this many independent parts")]
 pub fn issue_self_token(
     key: &DeviceKey,
     network: &NetworkId,
