@@ -1,6 +1,8 @@
 //! What this node knows about one server, shared by everything that talks to it: whether it is worth a
 //! call, its latest nonce, and how much was asked of it.
 
+#![cfg_attr(not(feature = "registry"), allow(dead_code, reason = "only HTTP calls ask"))]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -82,12 +82,12 @@ impl Gate for Door {
 
 /// Tells the test what happens.
 #[derive(Debug)]
-struct Events(mpsc::UnboundedSender<Event>);
+struct Events(mpsc::Sender<Event>);
 
 #[async_trait]
 impl SignalBus for Events {
     fn attached(&self, device: &Device, _: u64) {
-        let _ = self.0.send(Event::Attached(device.peer));
+        self.0.try_send(Event::Attached(device.peer)).unwrap();
     }
     fn detached(&self, _: &Device, _: u64) {}
     async fn route(&self, _: &Device, _: PeerId, _: Bytes) -> Routed {
@@ -115,7 +115,7 @@ pub(crate) struct Setup {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) hub: Hub,
-    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) events: mpsc::Receiver<Event>,
     accept: JoinHandle<()>,
 }
 
@@ -124,7 +124,7 @@ impl Server {
         let at = setup.at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (tell, events) = mpsc::unbounded_channel();
+        let (tell, events) = mpsc::channel(64);
         let gate = Arc::new(Door { target: setup.target, refuse: setup.refuse });
         let hub = Hub::with_bus(HubConfig::default(), gate, Arc::new(Events(tell.clone())));
         let serving = hub.clone();
@@ -142,7 +142,7 @@ impl Server {
                         },
                     };
                     if let Some(served) = served {
-                        let _ = tell.send(Event::Ended(served));
+                        let _ = tell.send(Event::Ended(served)).await;
                     }
                 });
             }
@@ -179,6 +179,7 @@ impl Server {
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(hub: &Hub, stream: S) -> Option<Served> {
     let mut arrival = None;
+    #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let note = |request: &Request, response: Response| {
         let mut it = Arrival::new(request.uri().path().trim_start_matches('/').parse().unwrap());
         it.host = request.headers().get("host").map(|h| h.to_str().unwrap().to_owned());

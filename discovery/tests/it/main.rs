@@ -1,6 +1,7 @@
 //! The crate against real servers: one HTTP server that answers from a script, and signalling servers
 //! made of byway-socket's hub.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
 
 #[cfg(feature = "carrier")]
 mod carrier;
