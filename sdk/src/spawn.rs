@@ -58,9 +58,12 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
         problems.push(problem);
     }
 
+    let wanted = profile.is_some();
     let profile = profile.and_then(|profile| problems.take(made(profile)));
-    let keys = problems.take(keys_of(keys, profile.as_ref()));
-    let store = problems.take(store_of(store, profile.as_ref()));
+    // What would have been in a profile that cannot be made is not missing as well.
+    let broken = wanted && profile.is_none();
+    let keys = if broken && keys.is_none() { None } else { problems.take(keys_of(keys, profile.as_ref())) };
+    let store = if broken && store.is_none() { None } else { problems.take(store_of(store, profile.as_ref())) };
     if let Some(keys) = &keys
         && let Err(error) = keys.load()
     {

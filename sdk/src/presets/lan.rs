@@ -14,7 +14,7 @@ impl Preset for Lan {
         builder
             .transport(WebRtc::default())
             .with_steps(standard_steps(None))
-            .signaling(SocketCarrier::new(Vec::new(), CarrierConfig::default()))
+            .signaling(SocketCarrier::new(CarrierConfig::default(), Vec::new()))
             .listener("0.0.0.0:0")
     }
 }

@@ -27,7 +27,7 @@ impl Preset for Standard {
         let mut builder = builder.transport(WebRtc::default());
         match RegistryClient::new(&self.registry, RegistryConfig::default()) {
             Ok(client) => {
-                let carrier = SocketCarrier::new(vec![client.home()], CarrierConfig::default());
+                let carrier = SocketCarrier::new(CarrierConfig::default(), vec![client.home()]);
                 builder.with_steps(standard_steps(Some(Arc::new(RegistryStep::new(client))))).signaling(carrier)
             }
             Err(error) => {
