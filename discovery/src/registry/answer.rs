@@ -51,11 +51,46 @@ pub(super) struct AnnounceBody<'a> {
     pub(super) leaving: bool,
 }
 
-/// What a registry says about a refusal.
+/// What a registry says about a refusal: `{"error": {"code", "message"}}`, or `{"error": code}`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Refusal {
     #[serde(default)]
-    pub(super) error: String,
+    error: Reason,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Reason {
+    Full {
+        code: String,
+        #[serde(default)]
+        message: String,
+    },
+    Code(String),
+}
+
+impl Default for Reason {
+    fn default() -> Self {
+        Self::Code(String::new())
+    }
+}
+
+impl Refusal {
+    /// For programs.
+    pub(super) fn code(&self) -> &str {
+        match &self.error {
+            Reason::Full { code, .. } | Reason::Code(code) => code,
+        }
+    }
+
+    /// For people: printable and not long, whatever the server sent.
+    pub(super) fn text(&self) -> String {
+        let text = match &self.error {
+            Reason::Full { code, message } => format!("{code}: {message}"),
+            Reason::Code(code) => code.clone(),
+        };
+        text.chars().filter(|c| !c.is_control()).take(limits::TEXT_MAX).collect()
+    }
 }
 
 impl Device {

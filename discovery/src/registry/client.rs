@@ -296,8 +296,7 @@ impl RegistryClient {
     }
 
     fn refusal(&self, what: &str, answer: &Answer) -> StepError {
-        let said: Refusal = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let said: String = said.error.chars().filter(|c| !c.is_control()).take(200).collect();
+        let said = serde_json::from_slice::<Refusal>(&answer.body).unwrap_or_default().text();
         let advice = match answer.status {
             StatusCode::UNAUTHORIZED => "check the credential and this device's clock",
             StatusCode::FORBIDDEN => "check that the registry serves this network and knows its issuer",
@@ -305,7 +304,7 @@ impl RegistryClient {
             s if s.is_redirection() => "redirects are not followed; use the URL it points to",
             _ => "the registry does not take this call",
         };
-        error(StepErrorKind::Refused, format!("{what}: {} answered {} {said:?}; {advice}", self.url(), answer.status))
+        error(StepErrorKind::Refused, format!("{what}: {} answered {} \"{said}\"; {advice}", self.url(), answer.status))
     }
 
     fn timed_out(&self, call: &Call) -> StepError {
@@ -370,7 +369,7 @@ impl Answer {
         const CODE: &str = "use_dpop_nonce";
         self.status == StatusCode::UNAUTHORIZED
             && (self.header(WWW_AUTHENTICATE.as_str()).is_some_and(|h| h.contains(CODE))
-                || serde_json::from_slice::<Refusal>(&self.body).is_ok_and(|r| r.error == CODE))
+                || serde_json::from_slice::<Refusal>(&self.body).is_ok_and(|r| r.code() == CODE))
     }
 }
 

@@ -143,7 +143,7 @@ async fn a_missing_nonce_costs_one_more_call_and_the_next_call_knows_it() {
 #[tokio::test]
 async fn a_registry_that_is_never_content_with_a_nonce_is_asked_twice_and_no_more() {
     let wants = |nonce: &'static [(&'static str, &'static str)]| {
-        Say::Status(401, nonce, r#"{"error":"use_dpop_nonce"}"#.into())
+        Say::Status(401, nonce, r#"{"error":{"code":"use_dpop_nonce"}}"#.into())
     };
     let server = Scripted::start(vec![
         wants(&[("dpop-nonce", "n1")]),
@@ -332,7 +332,7 @@ async fn an_announcement_has_the_registrys_names() {
     let server = Scripted::start(vec![
         json("{}"),
         Say::Status(204, &[], String::new()),
-        Say::Status(400, &[], r#"{"error":"record_required"}"#.into()),
+        Say::Status(400, &[], r#"{"error":{"code":"record_required","message":"announce a signed record"}}"#.into()),
     ])
     .await;
     let (client, step) = client(&server.url());
@@ -344,7 +344,10 @@ async fn an_announcement_has_the_registrys_names() {
     me.addresses = vec!["mem:1".parse().unwrap(), "ws://l:1/x".parse().unwrap()];
     within(step.announce(&me, &*tokens)).await.unwrap();
     let e = within(step.announce(&me, &*tokens)).await.unwrap_err();
-    assert!(e.kind() == StepErrorKind::Refused && e.to_string().contains("record_required"), "{e}");
+    assert!(
+        e.kind() == StepErrorKind::Refused && e.to_string().contains("record_required: announce a signed record"),
+        "{e}"
+    );
 
     let asked = server.asked();
     assert_eq!((asked[0].method.as_str(), asked[0].target.as_str()), ("POST", "/network/team-blue/announce"));
