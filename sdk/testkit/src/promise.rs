@@ -1,5 +1,6 @@
 //! What a conformance suite is made of: promises, each an async function with a verdict.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -40,13 +41,20 @@ pub type Verdict = Result<Outcome, Broken>;
 pub type Trial<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
 /// A named promise about the plugin in a fixture `F`.
-#[derive(Clone, Copy)]
-pub struct Promise<F> {
+pub struct Promise<F: ?Sized> {
     name: &'static str,
     trial: for<'a> fn(&'a F) -> Trial<'a>,
 }
 
-impl<F> Promise<F> {
+impl<F: ?Sized> Clone for Promise<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: ?Sized> Copy for Promise<F> {}
+
+impl<F: ?Sized> Promise<F> {
     /// A promise from its name and its test.
     pub const fn new(name: &'static str, trial: for<'a> fn(&'a F) -> Trial<'a>) -> Self {
         Self { name, trial }
@@ -66,7 +74,7 @@ impl<F> Promise<F> {
     }
 }
 
-impl<F> fmt::Debug for Promise<F> {
+impl<F: ?Sized> fmt::Debug for Promise<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Promise({})", self.name)
     }
@@ -101,15 +109,19 @@ pub(crate) use ensure;
 /// If the promise is broken, with the reason.
 #[doc(hidden)]
 #[expect(clippy::panic, reason = "this is the body of a #[test]")]
-pub fn check<F>(fixture: impl Future<Output = F>, deadline: impl Fn(&F) -> Duration, promise: Promise<F>) {
+pub fn check<F: ?Sized, B: Borrow<F>>(
+    fixture: impl Future<Output = B>,
+    deadline: impl Fn(&F) -> Duration,
+    promise: Promise<F>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => panic!("no tokio runtime: {error}"),
     };
     let verdict = runtime.block_on(async {
         let fixture = fixture.await;
-        let deadline = deadline(&fixture);
-        promise.test(&fixture, deadline).await
+        let deadline = deadline(fixture.borrow());
+        promise.test(fixture.borrow(), deadline).await
     });
     match verdict {
         Ok(Outcome::Kept) => {}

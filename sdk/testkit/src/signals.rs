@@ -62,7 +62,6 @@ impl Switchboard {
     }
 
     /// The address by which ports of this switchboard reach `peer`.
-    #[expect(clippy::missing_panics_doc, reason = "a constant base and a peer id make an address")]
     pub fn address(peer: PeerId) -> SignalAddress {
         match SignalAddress::socket("ws://switchboard.invalid", peer) {
             Ok(address) => address,

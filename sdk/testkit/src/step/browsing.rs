@@ -3,7 +3,7 @@ use super::world::StepFixture;
 use crate::promise::{Broken, Outcome, Verdict, ensure, within};
 
 /// After `Break` a browser reports nothing more, and returns.
-pub async fn browsing_stops_on_break(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn browsing_stops_on_break(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     let limits = fixture.limits();
     let sightings = world.script.clone().breaking_after(1).sightings();
@@ -22,7 +22,7 @@ pub async fn browsing_stops_on_break(fixture: &Box<dyn StepFixture>) -> Verdict 
 }
 
 /// Announcing the same again changes nothing, and neither does leaving twice.
-pub async fn announcing_again_is_harmless(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn announcing_again_is_harmless(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     let Some(me) = &world.announcement else {
         return Ok(Outcome::Skipped("the fixture has nothing to announce".to_owned()));
@@ -44,7 +44,7 @@ pub async fn announcing_again_is_harmless(fixture: &Box<dyn StepFixture>) -> Ver
 }
 
 async fn devices_found(
-    fixture: &Box<dyn StepFixture>,
+    fixture: &dyn StepFixture,
     world: &super::World,
 ) -> Result<std::collections::BTreeSet<byway_api::PeerId>, Broken> {
     let lookup = find(fixture, world, &world.script, &world.known).await?;

@@ -10,7 +10,7 @@ use super::world::{StepFixture, World};
 use crate::promise::{Broken, Outcome, Verdict, ensure, within};
 
 /// The name is a short constant.
-pub async fn the_name_is_constant(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn the_name_is_constant(fixture: &dyn StepFixture) -> Verdict {
     const SHORT: usize = 32;
     let (a, b) = (fixture.world().await, fixture.world().await);
     let name = a.step.name();
@@ -21,7 +21,7 @@ pub async fn the_name_is_constant(fixture: &Box<dyn StepFixture>) -> Verdict {
 }
 
 /// A user of whom the source knows is found, with exactly his devices.
-pub async fn a_known_user_is_found(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn a_known_user_is_found(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     for _ in 0..2 {
         let lookup = find(fixture, &world, &world.script, &world.known).await?;
@@ -31,7 +31,7 @@ pub async fn a_known_user_is_found(fixture: &Box<dyn StepFixture>) -> Verdict {
 }
 
 /// Finding nothing is `Ok`.
-pub async fn finding_nothing_is_ok(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn finding_nothing_is_ok(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     let lookup = find(fixture, &world, &world.script, &world.stranger).await?;
     let reported = lookup.reported();
@@ -40,7 +40,7 @@ pub async fn finding_nothing_is_ok(fixture: &Box<dyn StepFixture>) -> Verdict {
 }
 
 /// Only devices of the sought user are reported, by addresses that say how to get there.
-pub async fn only_the_sought_user_is_reported(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn only_the_sought_user_is_reported(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     let lookup = find(fixture, &world, &world.script, &world.known).await?;
     for Route { peer, address, .. } in lookup.reported() {
@@ -54,7 +54,7 @@ pub async fn only_the_sought_user_is_reported(fixture: &Box<dyn StepFixture>) ->
 }
 
 /// After `Break` the step reports nothing more, and returns.
-pub async fn finding_stops_on_break(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn finding_stops_on_break(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     for bound in 1..=world.devices.len() {
         let script = world.script.clone().breaking_after(bound);
@@ -66,7 +66,7 @@ pub async fn finding_stops_on_break(fixture: &Box<dyn StepFixture>) -> Verdict {
 }
 
 /// A `find` that is dropped at any point stops its work, and a later one finds.
-pub async fn a_dropped_find_stops(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn a_dropped_find_stops(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     let limits = fixture.limits();
     let before = tasks();
@@ -87,7 +87,7 @@ pub async fn a_dropped_find_stops(fixture: &Box<dyn StepFixture>) -> Verdict {
 }
 
 /// If what it draws on fails, the step ends in time, with an error or with nothing.
-pub async fn a_dead_source_ends_in_time(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn a_dead_source_ends_in_time(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     if let Some(kill) = &world.kill {
         kill();
@@ -103,7 +103,7 @@ pub async fn a_dead_source_ends_in_time(fixture: &Box<dyn StepFixture>) -> Verdi
 }
 
 /// The same step seeks several users at once and does not mix them up.
-pub async fn users_are_sought_at_once(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn users_are_sought_at_once(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     let (known, stranger) = (&world.known, &world.stranger);
     let (first, second, nobody) = tokio::try_join!(
@@ -120,7 +120,7 @@ pub async fn users_are_sought_at_once(fixture: &Box<dyn StepFixture>) -> Verdict
 
 /// Runs `find` to its end.
 pub(super) async fn find(
-    fixture: &Box<dyn StepFixture>,
+    fixture: &dyn StepFixture,
     world: &World,
     script: &Script,
     user: &UserId,

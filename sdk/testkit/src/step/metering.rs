@@ -11,7 +11,7 @@ fn skipped(world: &World) -> Option<Outcome> {
 }
 
 /// Without a token a metered step makes no call, and says so or finds nothing.
-pub async fn an_empty_meter_stops_every_call(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn an_empty_meter_stops_every_call(fixture: &dyn StepFixture) -> Verdict {
     use StepErrorKind::{KnownDown, NoBudget};
     let world = fixture.world().await;
     if let Some(skipped) = skipped(&world) {
@@ -46,7 +46,7 @@ pub async fn an_empty_meter_stops_every_call(fixture: &Box<dyn StepFixture>) -> 
 }
 
 /// A metered step spends a token before each call.
-pub async fn every_call_is_paid_for(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn every_call_is_paid_for(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     if let Some(skipped) = skipped(&world) {
         return Ok(skipped);
@@ -81,7 +81,7 @@ pub async fn every_call_is_paid_for(fixture: &Box<dyn StepFixture>) -> Verdict {
 }
 
 /// A step that calls itself free takes no token.
-pub async fn a_free_step_spends_nothing(fixture: &Box<dyn StepFixture>) -> Verdict {
+pub async fn a_free_step_spends_nothing(fixture: &dyn StepFixture) -> Verdict {
     let world = fixture.world().await;
     if world.step.cost() != Cost::Free {
         return Ok(Outcome::Skipped("the step is metered".to_owned()));

@@ -40,11 +40,11 @@ pub use world::{Limits, StepFixture, World};
 use crate::promise::Promise;
 
 /// Every promise of the suite.
-pub const PROMISES: &[Promise<Box<dyn StepFixture>>] = crate::__step_promises!(table);
+pub const PROMISES: &[Promise<dyn StepFixture>] = crate::__step_promises!(table);
 
 /// How long one promise may take.
 #[doc(hidden)]
-pub fn deadline(fixture: &Box<dyn StepFixture>) -> std::time::Duration {
+pub fn deadline(fixture: &dyn StepFixture) -> std::time::Duration {
     fixture.limits().deadline
 }
 

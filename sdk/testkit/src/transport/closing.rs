@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use byway_api::{Bytes, CloseCode, Connection, Received, TransportError, TransportErrorKind};
 
 use super::bounds::fill;
@@ -97,7 +99,7 @@ pub async fn close_ends_waiting_calls(fixture: &TransportFixture) -> Verdict {
 pub async fn dropping_the_last_handle_closes(fixture: &TransportFixture) -> Verdict {
     for pair in fixture.pairs().await? {
         let (near, far) = pair.connect().await?;
-        drop(near.clone());
+        drop(Arc::clone(&near));
         pair.exchange(&*near, &*far).await?;
         drop(near);
         let code = pair.expect_end(&*far, "the end after the far side's last handle was dropped").await?;

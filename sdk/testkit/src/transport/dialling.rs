@@ -8,7 +8,7 @@ use std::time::Duration;
 use byway_api::{CloseCode, Connection, Incoming, Received, SignalAddress, TransportError, TransportErrorKind};
 use tokio::task::JoinSet;
 
-use super::fixture::{Side, TransportFixture};
+use super::fixture::{Ends, Side, TransportFixture};
 use crate::promise::{Broken, Outcome, Verdict, ensure, within};
 use crate::signals::switchboard;
 
@@ -261,9 +261,8 @@ pub async fn binding_twice_makes_two_endpoints(fixture: &TransportFixture) -> Ve
     let first = fixture.side(transport, fixture.new_peer(), &signals).await?;
     let second = fixture.side(transport, fixture.new_peer(), &signals).await?;
     let far = fixture.side(other, fixture.new_peer(), &signals).await?;
-    let connect = async |a: &Side, b: &Side| -> Result<(Arc<dyn Connection>, Arc<dyn Connection>), Broken> {
-        tokio::try_join!(a.dial(b, limits), b.accept(limits))
-    };
+    let connect =
+        async |a: &Side, b: &Side| -> Result<Ends, Broken> { tokio::try_join!(a.dial(b, limits), b.accept(limits)) };
     let open = connect(&second, &far).await?;
     first.endpoint.close().await;
     let dialled = connect(&second, &far).await?;

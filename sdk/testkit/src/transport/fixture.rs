@@ -188,15 +188,17 @@ impl Side {
     pub async fn accept_if_any(&self, limits: &Limits) -> Option<Arc<dyn Connection>> {
         let accepted = async {
             loop {
-                match self.endpoint.next().await? {
-                    Incoming::Connection(connection) => return Some(connection),
-                    _ => {}
+                if let Incoming::Connection(connection) = self.endpoint.next().await? {
+                    return Some(connection);
                 }
             }
         };
         tokio::time::timeout(limits.quiet, accepted).await.unwrap_or(None)
     }
 }
+
+/// Both ends of one connection: the dialled one, then the accepted one.
+pub type Ends = (Arc<dyn Connection>, Arc<dyn Connection>);
 
 /// Two endpoints that can reach each other.
 #[derive(Debug)]
@@ -214,11 +216,11 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The near side dials and the far side accepts: both ends of one connection.
+    /// The near side dials and the far side accepts.
     ///
     /// # Errors
     /// [`Broken`] if either fails.
-    pub async fn connect(&self) -> Result<(Arc<dyn Connection>, Arc<dyn Connection>), Broken> {
+    pub async fn connect(&self) -> Result<Ends, Broken> {
         tokio::try_join!(self.near.dial(&self.far, &self.limits), self.far.accept(&self.limits))
     }
 
@@ -271,9 +273,8 @@ impl Pair {
     /// [`Broken`] if it does not.
     pub async fn expect_end(&self, on: &dyn Connection, what: &str) -> Result<byway_api::CloseCode, Broken> {
         loop {
-            match self.recv(on, what).await? {
-                Received::Closed(code) => return Ok(code),
-                _ => {}
+            if let Received::Closed(code) = self.recv(on, what).await? {
+                return Ok(code);
             }
         }
     }

@@ -37,7 +37,7 @@ pub use dialling::{
     binding_twice_makes_two_endpoints, crossing_dials_make_one_connection, dial_and_accept,
     dialling_nobody_fails_in_time, many_connections_in_parallel, next_is_cancel_safe, the_accept_queue_is_bounded,
 };
-pub use fixture::{Limits, Pair, Side, TransportFixture};
+pub use fixture::{Ends, Limits, Pair, Side, TransportFixture};
 pub use frames::{
     a_longer_frame_is_refused_and_the_connection_lives, an_empty_frame_is_a_frame,
     frames_arrive_whole_in_order_and_once, the_longest_frame_arrives,
