@@ -97,7 +97,6 @@ struct Arriving {
     user: UserId,
     floor: u64,
     direct: Direct,
-    late: bool,
 }
 
 /// What a frame of a sender led to.
@@ -197,13 +196,11 @@ impl Inbox {
     pub fn arrived(&mut self, now: Now, tuning: &Tuning, from: PeerId, user: &UserId, direct: Direct) -> Verdict {
         let key = InboxKey { from, epoch: direct.epoch, seq: direct.seq };
         let floor = direct.floor.min(direct.seq);
-        let mut late = false;
         if let Some(epoch) = self.epoch(&key) {
             if cfg!(not(sim_bug = "dedup_lost")) && epoch.has(direct.seq) {
                 self.receipt(from, ReceiptKind::Delivered, direct.message);
                 return Verdict::Duplicate;
             }
-            late = direct.seq < epoch.shown;
             if epoch.above.len() >= limits::SEEN_MARKS_PER_SENDER {
                 return Verdict::Refused;
             }
@@ -220,7 +217,7 @@ impl Inbox {
             return Verdict::Refused;
         }
         self.bytes += direct.body.len();
-        self.arriving.push_back(Arriving { key, user: user.clone(), floor, direct, late });
+        self.arriving.push_back(Arriving { key, user: user.clone(), floor, direct });
         Verdict::Taken
     }
 
@@ -240,6 +237,7 @@ impl Inbox {
                 known.cloned().unwrap_or_else(|| Epoch::new(a.key.epoch, a.floor, now.wall))
             });
             mark.raise(a.floor);
+            let late = a.key.seq < mark.shown;
             mark.add(a.key.seq);
             mark.used = now.wall;
             batch.push(Write::Receive {
@@ -255,7 +253,7 @@ impl Inbox {
                     sent_at: a.direct.sent_at,
                     received_at: now.wall,
                     expires_at: a.direct.expires_at,
-                    late: a.late,
+                    late,
                     state: InboxState::New,
                 },
                 seen: mark.row(a.key.from),
@@ -269,7 +267,7 @@ impl Inbox {
     pub fn stored(&mut self, now: Now, tuning: &Tuning, applied: &[Applied], batch: &mut Vec<Write>) -> (u64, u64) {
         let (mut new, mut old) = (0, 0);
         for (a, applied) in std::mem::take(&mut self.storing).into_iter().zip(applied) {
-            self.mark(now, &a, batch);
+            let late = self.mark(now, &a, batch);
             self.receipt(a.key.from, ReceiptKind::Delivered, a.direct.message);
             if *applied != Applied::Done {
                 old += 1;
@@ -293,7 +291,7 @@ impl Inbox {
                     reply_to: a.direct.reply_to,
                     sent_at: a.direct.sent_at,
                     received_at: now.wall,
-                    late: a.late,
+                    late,
                 },
             );
             self.place(a.key, now.tick);
@@ -308,7 +306,8 @@ impl Inbox {
         }
     }
 
-    fn mark(&mut self, now: Now, a: &Arriving, batch: &mut Vec<Write>) {
+    /// Marks a durable message as seen. Whether a gap was given up before it came.
+    fn mark(&mut self, now: Now, a: &Arriving, batch: &mut Vec<Write>) -> bool {
         let epochs = self.seen.entry(a.key.from).or_default();
         if !epochs.iter().any(|e| e.epoch == a.key.epoch) {
             epochs.push(Epoch::new(a.key.epoch, a.floor, now.wall));
@@ -319,11 +318,12 @@ impl Inbox {
                 batch.push(Write::Unsee { from_peer: a.key.from, epoch: gone.epoch });
             }
         }
-        if let Some(epoch) = epochs.iter_mut().find(|e| e.epoch == a.key.epoch) {
-            epoch.raise(a.floor);
-            epoch.add(a.key.seq);
-            epoch.used = now.wall;
-        }
+        let Some(epoch) = epochs.iter_mut().find(|e| e.epoch == a.key.epoch) else { return false };
+        epoch.raise(a.floor);
+        let late = a.key.seq < epoch.shown;
+        epoch.add(a.key.seq);
+        epoch.used = now.wall;
+        late
     }
 
     /// Puts a received message where it belongs: to the app, or behind a gap.
@@ -470,3 +470,6 @@ impl Inbox {
         Some((kind, ids))
     }
 }
+
+#[cfg(test)]
+mod tests;

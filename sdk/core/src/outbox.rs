@@ -644,3 +644,6 @@ impl Outbox {
         [expiry, stale].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;
