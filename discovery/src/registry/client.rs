@@ -42,6 +42,7 @@ const DPOP_NONCE: &str = "DPoP-Nonce";
 ///   nothing. An open socket, an answer, or [`network_changed`](Self::network_changed) ends that.
 /// * 429 and 5xx make it known to be down for as long as their `Retry-After` says (in seconds, at most
 ///   [`RegistryConfig::longest_pause`]; without one [`RegistryConfig::down_for`]); only time ends that.
+/// * No connection is kept between calls: they are minutes apart, and an idle one costs the registry memory.
 /// * Redirects are not followed and no HTTP proxy is used: a proof is good for one URL.
 /// * At most 1 MiB of an answer is read.
 ///
