@@ -50,6 +50,8 @@ mod signals;
 mod status;
 mod steps;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use identity::Credential;
 pub(crate) use runtime::{Clock, now_wall, timeout};

@@ -343,7 +343,7 @@ mod tests {
         let outbound = Outbound::new(Arc::new(Notify::new()));
         let data = Frame::Relay(byway_wire::Relay {
             mail: byway_api::Sealed { to: byway_api::PeerId::from_bytes([1; 32]), envelope: vec![7; 100].into() },
-            request_id: bytes::Bytes::from_static(b"1"),
+            request_id: Bytes::from_static(b"1"),
         });
         let length = data.encoded_len();
         assert_eq!(data.lane(), Lane::Data);

@@ -120,9 +120,11 @@ impl Driver {
                 self.watched.entry(message).or_default().push(status);
             }
             (Pending::Send { status, .. }, Answer::Refused(refusal)) => status.answer(Err(refusal)),
-            (Pending::Done(reply), Answer::Done) => drop(reply.send(Ok(()))),
+            (Pending::Done(reply), Answer::Done) => {
+                let _ = reply.send(Ok(()));
+            }
             (Pending::Done(reply), Answer::Refused(refusal)) => {
-                drop(reply.send(Err(super::CommandError::Refused(refusal))));
+                let _ = reply.send(Err(super::CommandError::Refused(refusal)));
             }
             (Pending::Ask(reply), Answer::Routes(routes)) => drop(reply.send(routes)),
             (Pending::Forward(reply), Answer::Forwarded(status)) => drop(reply.send(status)),

@@ -107,11 +107,6 @@ impl Runtime {
         self.tracker.spawn_blocking(work).await.ok()
     }
 
-    /// Cancelled when the node is aborted.
-    pub(super) fn aborted(&self) -> &CancellationToken {
-        &self.abort
-    }
-
     /// Ends every task at its next wait.
     pub(super) fn abort(&self) {
         self.abort.cancel();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress, StepErrorKind};
+use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress};
 use byway_core::OpId;
 use byway_core::io::{AskError, Event, FoundRoute, RouteSource};
 use byway_wire::WireError;
@@ -186,9 +186,6 @@ impl InboxRoom {
 
 /// The first page of the past: where our own records' numbers are kept.
 pub(super) const RECORD_SEQ: &str = "engine/record_seq";
-
-/// A plugin that panicked, as the core is told.
-pub(super) const PANICKED: (StepErrorKind, &str) = (StepErrorKind::Other, "it panicked");
 
 /// Reads [`RECORD_SEQ`].
 pub(super) fn seq_from(value: &Bytes) -> Option<u64> {
