@@ -57,17 +57,13 @@ impl Direct {
         network: &NetworkId,
         now: WallTime,
     ) -> Result<Option<Self>, WireError> {
-        let (mut message, mut reply_to, mut body) = (0..0, 0..0, None);
+        let (mut name, mut message, mut reply_to, mut body) = (0..0, 0..0, 0..0, None);
         let (mut sent_at, mut expires_at, mut seq, mut epoch, mut floor) = (0, 0, 0, 0, 0);
         let mut foreign = false;
         let mut fields = Fields::within(WHAT, frame, range);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Value::Bytes(name)) => {
-                    if !name.is_empty() && frame[name] != *network.as_str().as_bytes() {
-                        return Err(WireError::WrongNetwork);
-                    }
-                }
+                (1, Value::Bytes(range)) => name = range,
                 (2, Value::Bytes(range)) => message = range,
                 (3..=6, Value::Bytes(range)) => foreign |= !range.is_empty(),
                 (7, Value::Varint(n)) => sent_at = n as i64,
@@ -84,6 +80,9 @@ impl Direct {
                 }
                 _ => {}
             }
+        }
+        if !name.is_empty() && frame[name] != *network.as_str().as_bytes() {
+            return Err(WireError::WrongNetwork);
         }
         let Some(body) = body.filter(|_| !foreign) else { return Ok(None) };
         at_most("message", limits::BODY_MAX, body.len())?;

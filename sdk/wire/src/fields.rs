@@ -24,6 +24,21 @@ pub(crate) struct Fields<'a> {
     end: usize,
 }
 
+/// Where and why the walk ended early. Small and plain, because it is in the way of every field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    what: &'static str,
+    detail: &'static str,
+    at: usize,
+}
+
+impl From<Broken> for WireError {
+    #[cold]
+    fn from(e: Broken) -> Self {
+        Self::malformed(e.what, format!("{} at byte {}", e.detail, e.at))
+    }
+}
+
 impl<'a> Fields<'a> {
     pub(crate) const fn new(what: &'static str, buf: &'a [u8]) -> Self {
         Self { what, buf, at: 0, end: buf.len() }
@@ -34,30 +49,32 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field: its number and value. `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value)>, WireError> {
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value)>, Broken> {
         if self.at == self.end {
             return Ok(None);
         }
-        let key = u32::try_from(self.varint()?).map_err(|_| self.malformed("field number"))?;
+        let Ok(key) = u32::try_from(self.varint()?) else { return Err(self.broken("field number")) };
         let value = match key & 7 {
             0 => Value::Varint(self.varint()?),
             1 => self.skip(8)?,
             2 => Value::Bytes(self.delimited()?),
             5 => self.skip(4)?,
-            _ => return Err(self.malformed("wire type")),
+            _ => return Err(self.broken("wire type")),
         };
         match key >> 3 {
-            0 => Err(self.malformed("field number")),
+            0 => Err(self.broken("field number")),
             number => Ok(Some((number, value))),
         }
     }
 
     /// A length and where so many bytes stand. `None` at the end.
-    pub(crate) fn next_delimited(&mut self) -> Result<Option<Range<usize>>, WireError> {
+    pub(crate) fn next_delimited(&mut self) -> Result<Option<Range<usize>>, Broken> {
         if self.at == self.end { Ok(None) } else { self.delimited().map(Some) }
     }
 
-    fn delimited(&mut self) -> Result<Range<usize>, WireError> {
+    #[inline(always)]
+    fn delimited(&mut self) -> Result<Range<usize>, Broken> {
         let len = self.varint()?;
         match usize::try_from(len) {
             Ok(len) if len <= self.end - self.at => {
@@ -65,28 +82,32 @@ impl<'a> Fields<'a> {
                 self.at += len;
                 Ok(start..self.at)
             }
-            _ => Err(self.malformed("length")),
+            _ => Err(self.broken("length")),
         }
     }
 
-    fn skip(&mut self, len: usize) -> Result<Value, WireError> {
+    fn skip(&mut self, len: usize) -> Result<Value, Broken> {
         if self.end - self.at < len {
-            return Err(self.malformed("length"));
+            return Err(self.broken("length"));
         }
         self.at += len;
         Ok(Value::Fixed)
     }
 
-    fn varint(&mut self) -> Result<u64, WireError> {
-        let rest = &self.buf[self.at..self.end];
-        if let Some(&byte) = rest.first()
-            && byte < 0x80
-        {
-            self.at += 1;
-            return Ok(u64::from(byte));
+    #[inline(always)]
+    fn varint(&mut self) -> Result<u64, Broken> {
+        match self.buf[self.at..self.end] {
+            [byte @ 0..0x80, ..] => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
         }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Broken> {
         let mut value = 0u64;
-        for (i, &byte) in rest.iter().take(10).enumerate() {
+        for (i, &byte) in self.buf[self.at..self.end].iter().take(10).enumerate() {
             if i == 9 && byte > 1 {
                 break;
             }
@@ -96,11 +117,12 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(self.malformed("number"))
+        Err(self.broken("number"))
     }
 
-    fn malformed(&self, detail: &str) -> WireError {
-        WireError::malformed(self.what, format!("{detail} at byte {}", self.at))
+    #[cold]
+    const fn broken(&self, detail: &'static str) -> Broken {
+        Broken { what: self.what, detail, at: self.at }
     }
 }
 

@@ -304,7 +304,7 @@ impl Handshake {
         let mut send = None;
         let mut done = None;
         let mut batch = Fields::new(WHAT, frame);
-        while let Some(range) = batch.next_delimited()? {
+        while let Some(range) = batch.next_delimited().map_err(WireError::from)? {
             let part: proto::HelloFrame = message(WHAT, frame.slice(range))?;
             match (part.body, &mut self.phase) {
                 (None, _) => {}

@@ -170,8 +170,9 @@ pub fn open(
     let raw: proto::Content = message("content", signed.payload.clone())?;
     check_size(&signed.payload, Some(&raw.sender_record))?;
     let inner_expiry = raw.expires_at;
+    let from = PeerId::from_slice(&raw.from_peer).map_err(WireError::id("content"))?;
+    verify(&from, Domain::Content, &signed.payload, &signed.signature)?;
     let content = Content::from_proto(raw, now)?;
-    verify(&content.from_peer, Domain::Content, &signed.payload, &signed.signature)?;
 
     let sender = sender(&content, network, membership, now, known);
     let revoked = |e: &WireError| matches!(e, WireError::Credential { kind: MembershipErrorKind::Revoked, .. });
@@ -192,7 +193,7 @@ pub fn open(
         return Err(WireError::Mismatch { what: "expires_at" });
     }
     let sender = sender?;
-    Ok(Opened { from: content.from_peer, content, sender })
+    Ok(Opened { from, content, sender })
 }
 
 fn check_size(content: &Bytes, sender_record: Option<&Bytes>) -> Result<(), WireError> {

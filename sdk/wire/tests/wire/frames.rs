@@ -61,7 +61,7 @@ fn every_frame_survives_the_wire_alone_and_in_a_batch() {
         let bytes = encode_frame(&frame);
         assert_eq!(bytes.len(), frame.encoded_len(), "{frame:?}");
         let (read, decoded) = decode_frame(bytes).unwrap();
-        assert_eq!(read, [frame.clone()]);
+        assert_eq!(read, std::slice::from_ref(&frame));
         assert_eq!(decoded.dropped, 0);
         assert!(batch.push(&frame));
     }

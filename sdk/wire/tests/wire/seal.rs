@@ -171,13 +171,14 @@ pub(crate) fn seal_bytes(plain: &[u8], expires_at: i64) -> Sealed {
 
 /// Content that alice signs, with changes that `seal` would refuse.
 pub(crate) fn hostile(change: impl FnOnce(&mut proto::Content)) -> Result<Opened, WireError> {
-    let (alice, bob) = (alice(), bob());
-    let mail = alice.mail(&bob);
-    let plain = decrypt(&mail);
-    let signed = proto::Signed::decode(&plain[..]).unwrap();
-    let mut content = proto::Content::decode(signed.payload).unwrap();
+    let mut content = alice_to_bob();
     change(&mut content);
     open_by_bob(&seal_bytes(&signed_content(content.encode_to_vec()), NOW.plus(DAY).as_millis()))
+}
+
+fn alice_to_bob() -> proto::Content {
+    let signed = proto::Signed::decode(&decrypt(&alice().mail(&bob()))[..]).unwrap();
+    proto::Content::decode(signed.payload).unwrap()
 }
 
 pub(crate) fn signed_content(payload: Vec<u8>) -> Vec<u8> {
@@ -205,6 +206,55 @@ fn decrypt(mail: &Sealed) -> Vec<u8> {
         &aad,
     )
     .unwrap()
+}
+
+#[test]
+fn of_several_faults_the_first_in_order_is_reported() {
+    let revoking = Revoking(membership());
+    let soon = NOW.plus(DAY).as_millis();
+    let outer = |change: fn(&mut proto::SealedEnvelope)| {
+        let mut envelope = proto::SealedEnvelope::decode(seal_bytes(b"nonsense", soon).envelope).unwrap();
+        change(&mut envelope);
+        let mail = Sealed { to: bob().peer(), envelope: envelope.encode_to_vec().into() };
+        open_at(&mail, &revoking, NOW, None).unwrap_err()
+    };
+    let version = outer(|e| (e.version, e.suite, e.to_peer, e.expires_at) = (7, 7, vec![1; 32].into(), 0));
+    assert_eq!(version, WireError::Version { what: "envelope", got: 7 });
+    let suite = outer(|e| (e.suite, e.to_peer, e.expires_at) = (7, vec![1; 32].into(), 0));
+    assert_eq!(suite, WireError::Version { what: "seal suite", got: 7 });
+    let recipient = outer(|e| (e.to_peer, e.key_id, e.expires_at) = (vec![1; 32].into(), vec![0; 8].into(), 0));
+    assert_eq!(recipient, WireError::WrongRecipient);
+    assert_eq!(outer(|e| (e.key_id, e.expires_at) = (vec![0; 8].into(), 0)), WireError::UnknownKey);
+    assert_eq!(outer(|e| e.expires_at = 0), WireError::Expired { what: "envelope" });
+    assert_eq!(outer(|e| e.expires_at += 1), WireError::Undecryptable);
+
+    let inner = |sign: bool, change: &dyn Fn(&mut proto::Content)| {
+        let mut content = alice_to_bob();
+        change(&mut content);
+        let mut plain = signed_content(content.encode_to_vec());
+        if !sign {
+            *plain.last_mut().unwrap() ^= 1;
+        }
+        open_at(&seal_bytes(&plain, soon), &revoking, NOW, None).unwrap_err()
+    };
+    let stranger = |c: &mut proto::Content| c.sender_record.clear();
+    let expiry = |c: &mut proto::Content| c.expires_at += 1;
+    let names = |c: &mut proto::Content| c.to_peer = c.from_peer.clone();
+    let all = |c: &mut proto::Content| {
+        stranger(c);
+        names(c);
+        expiry(c);
+    };
+    assert_eq!(inner(false, &all), WireError::BadSignature { what: "content" });
+    assert_eq!(inner(true, &all), WireError::UnknownSender { peer: alice().peer() });
+    let both = |c: &mut proto::Content| {
+        names(c);
+        expiry(c);
+    };
+    assert_eq!(inner(true, &both), WireError::Mismatch { what: "to_peer" });
+    assert_eq!(inner(true, &expiry), WireError::Mismatch { what: "expires_at" });
+    let revoked = inner(true, &|_| ());
+    assert!(matches!(revoked, WireError::Credential { kind: MembershipErrorKind::Revoked, .. }), "{revoked}");
 }
 
 #[test]
