@@ -51,16 +51,18 @@ pub async fn empty_frames_are_bounded_too(fixture: &TransportFixture) -> Verdict
 pub async fn a_full_connection_does_not_stall_another(fixture: &TransportFixture) -> Verdict {
     let frame = Bytes::from(vec![0xa5; 16 << 10]);
     for pair in fixture.pairs().await? {
-        let (full, unread) = pair.connect().await?;
+        let other = pair.newcomers(fixture, 1).await?.remove(0);
+        let (unread, full) = tokio::try_join!(other.dial(&pair.far, &pair.limits), pair.far.accept(&pair.limits))?;
         let (near, far) = pair.connect().await?;
         let bound = pair.limits.buffered_bytes / frame.len();
         let (taken, waiting) = fill(&pair, &*full, &frame, bound).await?;
         for _ in 0..100 {
-            pair.exchange(&*near, &*far)
+            pair.exchange(&*far, &*near)
                 .await
                 .map_err(|e| Broken::new(format!("{taken} frames wait on another connection: {e}")))?;
         }
         drop((waiting, unread));
+        other.endpoint.close().await;
         pair.close().await?;
     }
     Ok(Outcome::Kept)

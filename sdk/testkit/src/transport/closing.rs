@@ -139,16 +139,19 @@ pub async fn closing_an_endpoint_is_final(fixture: &TransportFixture) -> Verdict
 /// the far sides notice.
 pub async fn closing_an_endpoint_ends_its_connections(fixture: &TransportFixture) -> Verdict {
     for pair in fixture.pairs().await? {
+        let others = pair.newcomers(fixture, 2).await?;
+        let [second, third] = &others[..] else { return Err(Broken::new("two devices were bound")) };
         let (dialled, far_of_dialled) = pair.connect().await?;
         let (far_of_accepted, accepted) =
-            tokio::try_join!(pair.far.dial(&pair.near, &pair.limits), pair.near.accept(&pair.limits))?;
-        let far_of_waiting = pair.far.dial(&pair.near, &pair.limits).await?;
+            tokio::try_join!(second.dial(&pair.near, &pair.limits), pair.near.accept(&pair.limits))?;
+        let far_of_waiting = third.dial(&pair.near, &pair.limits).await?;
         within(pair.limits.patience, "closing an endpoint", pair.near.endpoint.close()).await?;
         is_over(&pair, &*dialled, "a connection that a closed endpoint dialled").await?;
         is_over(&pair, &*accepted, "a connection that a closed endpoint accepted").await?;
         for far in [far_of_dialled, far_of_accepted, far_of_waiting] {
             is_over(&pair, &*far, "the far side of a closed endpoint").await?;
         }
+        tokio::join!(second.endpoint.close(), third.endpoint.close());
         pair.close().await?;
     }
     Ok(Outcome::Kept)

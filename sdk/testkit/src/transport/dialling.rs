@@ -8,9 +8,8 @@ use std::time::Duration;
 use byway_api::{CloseCode, Connection, Incoming, Received, SignalAddress, TransportError, TransportErrorKind};
 use tokio::task::JoinSet;
 
-use super::fixture::{Ends, Side, TransportFixture};
+use super::fixture::{Side, TransportFixture};
 use crate::promise::{Broken, Outcome, Verdict, ensure, within};
-use crate::signals::switchboard;
 
 /// `dial` and `next` give the two ends of one connection, and frames go both ways.
 pub async fn dial_and_accept(fixture: &TransportFixture) -> Verdict {
@@ -97,10 +96,11 @@ pub async fn a_dropped_dial_leaves_nothing(fixture: &TransportFixture) -> Verdic
 pub async fn next_is_cancel_safe(fixture: &TransportFixture) -> Verdict {
     const CONNECTIONS: usize = 6;
     for pair in fixture.pairs().await? {
+        let diallers = pair.newcomers(fixture, CONNECTIONS).await?;
         let dialling = async {
             let mut dialled = Vec::new();
-            for _ in 0..CONNECTIONS {
-                dialled.push(pair.near.dial(&pair.far, &pair.limits).await?);
+            for dialler in &diallers {
+                dialled.push(dialler.dial(&pair.far, &pair.limits).await?);
             }
             Ok::<_, Broken>(dialled)
         };
@@ -117,6 +117,7 @@ pub async fn next_is_cancel_safe(fixture: &TransportFixture) -> Verdict {
         let accepting = within(pair.limits.patience, "all connections out of a next that is often dropped", accepting);
         let (dialled, accepted) = tokio::try_join!(dialling, accepting)?;
         drop((dialled, accepted));
+        close_all(&diallers).await;
         pair.close().await?;
     }
     Ok(Outcome::Kept)
@@ -125,9 +126,10 @@ pub async fn next_is_cancel_safe(fixture: &TransportFixture) -> Verdict {
 /// Connections that arrive while nobody awaits `next` wait, with their frames.
 pub async fn accepted_connections_wait(fixture: &TransportFixture) -> Verdict {
     for pair in fixture.pairs().await? {
+        let diallers = pair.newcomers(fixture, 3).await?;
         let mut dialled = Vec::new();
-        for number in 0..3u8 {
-            let connection = pair.near.dial(&pair.far, &pair.limits).await?;
+        for (number, dialler) in (0..3u8).zip(&diallers) {
+            let connection = dialler.dial(&pair.far, &pair.limits).await?;
             pair.send(&*connection, vec![number]).await?;
             dialled.push(connection);
         }
@@ -140,6 +142,7 @@ pub async fn accepted_connections_wait(fixture: &TransportFixture) -> Verdict {
             };
         }
         ensure!(arrived == BTreeSet::from([vec![0], vec![1], vec![2]]), "sent [0], [1] and [2], got {arrived:?}");
+        close_all(&diallers).await;
         pair.close().await?;
     }
     Ok(Outcome::Kept)
@@ -149,14 +152,15 @@ pub async fn accepted_connections_wait(fixture: &TransportFixture) -> Verdict {
 /// once they are taken.
 pub async fn the_accept_queue_is_bounded(fixture: &TransportFixture) -> Verdict {
     for pair in fixture.pairs().await? {
-        let mut dialled = Vec::new();
-        let mut refused = None;
+        let (mut diallers, mut dialled, mut refused) = (Vec::new(), Vec::new(), None);
         while refused.is_none() && dialled.len() <= pair.limits.accepted {
-            let dial = pair.near.endpoint.dial(pair.far.peer, &pair.far.address);
+            let dialler = pair.newcomers(fixture, 1).await?.remove(0);
+            let dial = dialler.endpoint.dial(pair.far.peer, &pair.far.address);
             match within(pair.limits.patience, "the end of a dial to a busy endpoint", dial).await? {
                 Ok(connection) => dialled.push(connection),
                 Err(e) => refused = Some(e),
             }
+            diallers.push(dialler);
         }
         let mut accepted = Vec::new();
         while let Some(connection) = pair.far.accept_if_any(&pair.limits).await {
@@ -168,6 +172,7 @@ pub async fn the_accept_queue_is_bounded(fixture: &TransportFixture) -> Verdict 
             accepted.len()
         );
         drop((dialled, accepted));
+        close_all(&diallers).await;
         let (near, far) = pair.connect().await?;
         pair.exchange(&*near, &*far).await?;
         pair.close().await?;
@@ -214,9 +219,10 @@ pub async fn crossing_dials_make_one_connection(fixture: &TransportFixture) -> V
 pub async fn many_connections_in_parallel(fixture: &TransportFixture) -> Verdict {
     for pair in fixture.pairs().await? {
         let wanted = pair.limits.parallel;
+        let diallers = pair.newcomers(fixture, wanted).await?;
         let mut dials = JoinSet::new();
-        for _ in 0..wanted {
-            let (endpoint, peer, to) = (Arc::clone(&pair.near.endpoint), pair.far.peer, pair.far.address.clone());
+        for dialler in &diallers {
+            let (endpoint, peer, to) = (Arc::clone(&dialler.endpoint), pair.far.peer, pair.far.address.clone());
             dials.spawn(async move { endpoint.dial(peer, &to).await });
         }
         let dialling = async {
@@ -248,6 +254,7 @@ pub async fn many_connections_in_parallel(fixture: &TransportFixture) -> Verdict
         for (number, near) in dialled.iter().enumerate() {
             pair.expect(&**near, &number.to_be_bytes()).await?;
         }
+        close_all(&diallers).await;
         pair.close().await?;
     }
     Ok(Outcome::Kept)
@@ -255,27 +262,28 @@ pub async fn many_connections_in_parallel(fixture: &TransportFixture) -> Verdict
 
 /// Binding a transport twice makes two endpoints: closing one leaves the other as it was.
 pub async fn binding_twice_makes_two_endpoints(fixture: &TransportFixture) -> Verdict {
-    let signals = switchboard();
-    let limits = fixture.limits();
-    let [transport, other] = fixture.transports();
-    let first = fixture.side(transport, fixture.new_peer(), &signals).await?;
-    let second = fixture.side(transport, fixture.new_peer(), &signals).await?;
-    let far = fixture.side(other, fixture.new_peer(), &signals).await?;
-    let connect =
-        async |a: &Side, b: &Side| -> Result<Ends, Broken> { tokio::try_join!(a.dial(b, limits), b.accept(limits)) };
-    let open = connect(&second, &far).await?;
-    first.endpoint.close().await;
-    let dialled = connect(&second, &far).await?;
-    let accepted = connect(&far, &second).await?;
-    for (near, far) in [open, dialled, accepted] {
-        let sent = within(limits.patience, "room for a frame", near.send((&b"alive"[..]).into())).await?;
-        sent.map_err(|e| Broken::new(format!("the other endpoint was closed, and a send fails: {e}")))?;
-        let got = within(limits.patience, "a frame", far.recv()).await?;
-        let alive = matches!(&got, Ok(Received::Frame(frame)) if frame == &b"alive"[..]);
-        ensure!(alive, "the other endpoint was closed, and recv yields {got:?}");
+    for pair in fixture.pairs().await? {
+        let others = pair.newcomers(fixture, 3).await?;
+        let [closed, second, third] = &others[..] else { return Err(Broken::new("three devices were bound")) };
+        let (open, open_far) = pair.connect().await?;
+        within(pair.limits.patience, "closing an endpoint", closed.endpoint.close()).await?;
+        let alive = |e| Broken::new(format!("another endpoint of the transport was closed: {e}"));
+        pair.exchange(&*open, &*open_far).await.map_err(alive)?;
+        for (from, to) in [(&pair.near, second), (third, &pair.near)] {
+            let (dialled, accepted) =
+                tokio::try_join!(from.dial(to, &pair.limits), to.accept(&pair.limits)).map_err(alive)?;
+            pair.exchange(&*dialled, &*accepted).await.map_err(alive)?;
+        }
+        close_all(&others).await;
+        pair.close().await?;
     }
-    tokio::join!(second.endpoint.close(), far.endpoint.close());
     Ok(Outcome::Kept)
+}
+
+async fn close_all(sides: &[Side]) {
+    for side in sides {
+        side.endpoint.close().await;
+    }
 }
 
 /// Takes connections out of `next` for as long as there are any.

@@ -132,7 +132,7 @@ impl TransportFixture {
         let address =
             if signalled { Some(Switchboard::address(peer)) } else { endpoint.addresses().into_iter().next() };
         let address = address.ok_or_else(|| Broken::new("a transport without signalling has no address to dial"))?;
-        Ok(Side { peer, endpoint, address })
+        Ok(Side { peer, endpoint, address, transport: Arc::clone(transport) })
     }
 
     /// A device that no endpoint has.
@@ -155,6 +155,7 @@ pub struct Side {
     pub endpoint: Arc<dyn Endpoint>,
     /// What the other side dials.
     pub address: SignalAddress,
+    transport: Arc<dyn Transport>,
 }
 
 impl Side {
@@ -222,6 +223,18 @@ impl Pair {
     /// [`Broken`] if either fails.
     pub async fn connect(&self) -> Result<Ends, Broken> {
         tokio::try_join!(self.near.dial(&self.far, &self.limits), self.far.accept(&self.limits))
+    }
+
+    /// So many further devices of the near side's kind.
+    ///
+    /// # Errors
+    /// [`Broken`] if the transport cannot be bound again.
+    pub async fn newcomers(&self, fixture: &TransportFixture, count: usize) -> Result<Vec<Side>, Broken> {
+        let mut newcomers = Vec::new();
+        for _ in 0..count {
+            newcomers.push(fixture.side(&self.near.transport, fixture.new_peer(), &self.signals).await?);
+        }
+        Ok(newcomers)
     }
 
     /// Sends one frame.

@@ -14,6 +14,9 @@
 //! signals if it needs them, and runs every promise in both directions. A promise that does not apply
 //! to the transport's capabilities prints `skipped: ...`.
 //!
+//! Whether a transport keeps several connections between the same two endpoints is its own affair: the
+//! suite never needs two at once, and takes further devices where it needs many connections.
+//!
 //! What the suite cannot wait for as an event - that *nothing* happens, that a send *stays* waiting -
 //! it takes as given after [`Limits::quiet`].
 
