@@ -23,11 +23,9 @@ const DPOP: &str = "dpop";
 pub(crate) const OPEN_DISABLED: &str = "this registry does not serve open networks; start it with --open to allow \
                                         networks in which everybody may name themselves";
 
-/// Whoever calls: an address, and a device if the call carries a proof.
+/// Whoever calls: a device, if the call carries a proof.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    /// The address that limits go by.
-    pub(crate) ip: IpAddr,
     /// What the caller calls us.
     pub(crate) base: Base,
     /// The device that has proved itself.
@@ -66,7 +64,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         }
         let Some(proof) = proof_of(&parts.headers)? else {
             app.ip_calls.take(&ip).map_err(|wait| too_fast(&wait))?;
-            return Ok(Self { ip, base, device: None });
+            return Ok(Self { base, device: None });
         };
         app.failed_auths.check(&ip).map_err(|wait| {
             Problem::too_many("too many failed proofs from this address; check the device's credential and clock", wait.0)
@@ -75,7 +73,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         match prove(app, &proof, parts.method.as_str(), &target) {
             Ok(device) => {
                 app.calls.take(&device).map_err(|wait| too_fast(&wait))?;
-                Ok(Self { ip, base, device: Some(device) })
+                Ok(Self { base, device: Some(device) })
             }
             Err(Unproved::Nonce) => {
                 app.ip_calls.take(&ip).map_err(|wait| too_fast(&wait))?;

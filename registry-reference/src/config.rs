@@ -1,3 +1,5 @@
+//! What can be set, and the numbers it has by default.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;

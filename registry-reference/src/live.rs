@@ -78,10 +78,6 @@ impl Live {
         self.changed(&device.network).coordinators.insert(device.peer, until);
     }
 
-    pub(crate) fn is_coordinator(&self, device: &Device, now: WallTime) -> bool {
-        self.networks.get(&device.network).is_some_and(|n| n.is_coordinator(&device.peer, now))
-    }
-
     pub(crate) fn coordinators(&self, network: &NetworkId, now: WallTime) -> Vec<PeerId> {
         let all = self.networks.get(network).into_iter().flat_map(|n| &n.coordinators);
         all.filter(|(_, until)| **until > now).map(|(peer, _)| *peer).collect()
@@ -250,7 +246,7 @@ mod tests {
         let p = peer("a", 1, 1);
         live.insert(p.clone());
         live.coordinate(&p.device, T.plus(Duration::from_secs(10)));
-        assert!(live.is_coordinator(&p.device, T));
-        assert!(!live.is_coordinator(&p.device, T.plus(Duration::from_secs(10))));
+        assert_eq!(live.coordinators(&net(), T), [p.device.peer]);
+        assert!(live.coordinators(&net(), T.plus(Duration::from_secs(10))).is_empty());
     }
 }

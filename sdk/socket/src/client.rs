@@ -9,7 +9,7 @@ use byway_wire::{SocketFrame, SocketStatus, peek};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use crate::pace::{Beat, Pulse};
@@ -85,7 +85,7 @@ pub struct Client {
     shared: Arc<Shared>,
     inbox: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     end: watch::Receiver<Option<Closed>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Mutex<JoinSet<()>>,
 }
 
 struct Shared {
@@ -143,8 +143,9 @@ impl Client {
         let (to_inbox, inbox) = mpsc::channel(config.queue.max(1));
         let (ended, end) = watch::channel(None);
         let shared = Arc::new(Shared { config, queue, waiting: Mutex::default() });
-        let task = tokio::spawn(Arc::clone(&shared).run(socket, to_inbox, ended));
-        Ok(Self { shared, inbox: tokio::sync::Mutex::new(inbox), end, task: Mutex::new(Some(task)) })
+        let mut task = JoinSet::new();
+        task.spawn(Arc::clone(&shared).run(socket, to_inbox, ended));
+        Ok(Self { shared, inbox: tokio::sync::Mutex::new(inbox), end, task: Mutex::new(task) })
     }
 
     /// Hands an envelope to the device `to`, attached to the same server.
@@ -216,18 +217,9 @@ impl Client {
     /// Says goodbye and waits until the socket and its task are gone. Idempotent.
     pub async fn close(&self) {
         self.shared.queue.end(Closed::Local);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match task {
-            Some(task) => drop(task.await),
-            None => drop(self.closed().await),
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
+        let mut task = std::mem::take(&mut *self.task.lock().unwrap_or_else(PoisonError::into_inner));
+        if task.join_next().await.is_none() {
+            self.closed().await;
         }
     }
 }

@@ -35,6 +35,6 @@ pub use close::Closed;
 pub use gate::{Challenge, Device, Gate, Refusal, Routed, SignalBus};
 pub use hub::{Hub, HubConfig, LocalDevice, RouteCounts};
 pub use packet::{Packet, Socket};
-pub use serve::{Arrival, Served};
+pub use serve::{Arrival, Entry, Served};
 #[cfg(feature = "tungstenite")]
 pub use tungstenite::{over_websocket, websocket_config};

@@ -45,6 +45,19 @@ pub struct Served {
 }
 
 impl Hub {
+    /// Takes a place for a connection that is still to become a socket, so that it counts as one that
+    /// has proved nothing. Dropping the entry gives it back.
+    ///
+    /// # Errors
+    /// [`Closed::Full`] or [`Closed::Stopping`]: drop the connection.
+    pub fn enter(&self, from: Option<IpAddr>) -> Result<Entry, Closed> {
+        let config = &self.inner.config;
+        let queue = Arc::new(Queue::new(config.queue_frames, config.queue_bytes));
+        let mut table = self.inner.table();
+        let generation = table.enter(from, &queue, config.max_half_open, config.max_half_open_per_ip)?;
+        Ok(Entry { hub: Arc::clone(&self.inner), queue, generation, device: None })
+    }
+
     /// Runs one socket in the caller's task and returns when it has ended.
     ///
     /// # Cancellation
@@ -54,42 +67,55 @@ impl Hub {
         S: Socket<E>,
         E: fmt::Display,
     {
-        let config = &self.inner.config;
-        let queue = Arc::new(Queue::new(config.queue_frames, config.queue_bytes));
-        let entered =
-            self.inner.table().enter(arrival.from, &queue, config.max_half_open, config.max_half_open_per_ip);
-        let generation = match entered {
-            Ok(generation) => generation,
+        match self.enter(arrival.from) {
+            Ok(entry) => entry.serve(socket, arrival).await,
             Err(closed) => {
-                goodbye(&mut socket, &closed, config.close_timeout).await;
-                return Served { device: None, closed };
+                goodbye(&mut socket, &closed, self.inner.config.close_timeout).await;
+                Served { device: None, closed }
             }
-        };
-        let mut place = Place { hub: &self.inner, queue, generation, device: None };
-        let closed = place.run(&mut socket, &arrival).await;
-        let device = place.detach();
-        goodbye(&mut socket, &closed, config.close_timeout).await;
-        drop(socket);
-        Served { device, closed }
+        }
     }
 }
 
-/// One socket's place in the hub; freed when dropped.
-struct Place<'a> {
-    hub: &'a Inner,
+/// One connection's place in a hub; freed when dropped.
+pub struct Entry {
+    hub: Arc<Inner>,
     queue: Arc<Queue>,
     generation: u64,
     device: Option<Device>,
 }
 
-impl Drop for Place<'_> {
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Entry {
     fn drop(&mut self) {
         self.detach();
         self.hub.leave(self.generation);
     }
 }
 
-impl Place<'_> {
+impl Entry {
+    /// Runs the socket in this place. See [`Hub::serve`].
+    ///
+    /// # Cancellation
+    /// Dropping the future drops the socket without a goodbye and frees its place.
+    pub async fn serve<S, E>(mut self, mut socket: S, arrival: Arrival) -> Served
+    where
+        S: Socket<E>,
+        E: fmt::Display,
+    {
+        let closed = self.run(&mut socket, &arrival).await;
+        let device = self.detach();
+        goodbye(&mut socket, &closed, self.hub.config.close_timeout).await;
+        // The socket is gone before its place is.
+        drop(socket);
+        Served { device, closed }
+    }
+
     /// From now on nothing is routed here.
     fn detach(&mut self) -> Option<Device> {
         let device = self.device.take()?;
