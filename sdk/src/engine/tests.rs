@@ -19,6 +19,8 @@ use bytes::Bytes;
 use super::*;
 use crate::keys_file::MemoryKeys;
 
+mod signalling;
+
 /// Remembers what is announced; the same for all members of a test.
 #[derive(Debug, Default)]
 struct Board {
@@ -126,20 +128,21 @@ async fn many_messages_arrive_once_each_and_in_order() {
     let world = World::default();
     let (alice, _alice_inbox) = world.join("alice").await;
     let (bob, mut inbox) = world.join("bob").await;
-    let sender = alice.clone();
-    let sending = tokio::task::spawn(async move {
+    let sending = async {
         for n in 0..2_000_u32 {
             let mut request = message("bob", "");
             request.body = Bytes::copy_from_slice(&n.to_be_bytes());
-            sender.send(request).await.unwrap();
+            alice.send(request).await.unwrap();
         }
-    });
-    for n in 0..2_000_u32 {
-        let item = timeout(Duration::from_secs(60), inbox.next()).await.unwrap().unwrap();
-        assert_eq!(item.body[..], n.to_be_bytes());
-        bob.done(item.key).await.unwrap();
-    }
-    sending.await.unwrap();
+    };
+    let receiving = async {
+        for n in 0..2_000_u32 {
+            let item = timeout(Duration::from_secs(60), inbox.next()).await.unwrap().unwrap();
+            assert_eq!(item.body[..], n.to_be_bytes());
+            bob.done(item.key).await.unwrap();
+        }
+    };
+    tokio::join!(sending, receiving);
     alice.shutdown().await.unwrap();
     bob.shutdown().await.unwrap();
 }
