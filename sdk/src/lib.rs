@@ -80,6 +80,8 @@ mod inbox;
 mod invite;
 mod keys_file;
 mod ladder;
+#[cfg(feature = "listener")]
+mod listener;
 mod members;
 mod metrics;
 mod network;
@@ -98,6 +100,8 @@ pub use inbox::{Inbox, Message};
 pub use invite::{Invite, InviteError};
 pub use keys_file::{FileKeys, MemoryKeys};
 pub use ladder::Ladder;
+#[cfg(feature = "listener")]
+pub use listener::{ListenError, Listener, ListenerConfig};
 pub use members::{Member, Members, Roster, Status};
 pub use metrics::Metrics;
 pub use network::Network;
