@@ -390,7 +390,7 @@ impl Inbox {
     }
 
     /// What the app gets next, if it has room. A message that was shown stays until [`Self::done`].
-    pub fn next(&mut self) -> Next {
+    pub fn next_for_app(&mut self) -> Next {
         if self.room == 0 {
             return Next::Nothing;
         }

@@ -4,7 +4,10 @@
 //! recipient, or one unbound row while none is known. Each device has a lane: a random epoch and
 //! consecutive numbers, so that the recipient can order and deduplicate without clocks.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use byway_api::{Durability, MessageId, OutboxRow, OutboxState, PeerId, UserId, WallTime, Write};
@@ -12,6 +15,7 @@ use byway_wire::Direct;
 use byway_wire::ReceiptKind;
 use byway_wire::limits;
 
+use self::rows::{Lane, Message, Row, delivery};
 use crate::META_PREFIX;
 use crate::io::{Refusal, SendCommand};
 use crate::machine::{Now, OpId, Tick};
@@ -26,63 +30,6 @@ const RESERVED: u64 = 1_024;
 /// Delivered messages that still wait for their READ receipt; beyond that the oldest are forgotten.
 pub const AWAITING_READ: usize = 10_000;
 
-#[derive(Debug)]
-struct Row {
-    peer: Option<PeerId>,
-    epoch: u64,
-    seq: u64,
-    state: OutboxState,
-    tries: u32,
-}
-
-#[derive(Debug)]
-struct Message {
-    user: UserId,
-    reply_to: Option<MessageId>,
-    queued_at: WallTime,
-    expires_at: WallTime,
-    size: u32,
-    body: Option<Bytes>,
-    /// The command to answer once it is durable.
-    accepting: Option<OpId>,
-    taken_at: Tick,
-    rows: Vec<Row>,
-}
-
-impl Message {
-    fn best(&self) -> Delivery {
-        self.rows.iter().map(|r| delivery(r.state)).max().unwrap_or(Delivery::Sending)
-    }
-
-    fn row(&mut self, peer: &PeerId) -> Option<&mut Row> {
-        self.rows.iter_mut().find(|r| r.peer.as_ref() == Some(peer))
-    }
-}
-
-const fn delivery(state: OutboxState) -> Delivery {
-    match state {
-        OutboxState::Delivered => Delivery::Delivered,
-        OutboxState::Read => Delivery::Read,
-        OutboxState::Expired => Delivery::Expired,
-        _ => Delivery::Sending,
-    }
-}
-
-/// Messages to one device, by their numbers.
-#[derive(Debug, Default)]
-struct Lane {
-    epoch: u64,
-    next: u64,
-    reserved: u64,
-    /// Durable and not acknowledged.
-    open: BTreeMap<u64, MessageId>,
-    /// The next number to write on the present path.
-    cursor: u64,
-    in_flight: usize,
-    /// When the oldest write on the present path was made.
-    written_at: Option<Tick>,
-}
-
 /// What an acknowledgement or an expiry changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
@@ -94,8 +41,10 @@ pub struct Moved {
     pub peer: Option<PeerId>,
     /// Where it stands there.
     pub delivery: Delivery,
+    /// No device had it before.
+    pub first: bool,
     /// From `send` to this moment.
-    pub took: std::time::Duration,
+    pub took: Duration,
 }
 
 /// The next thing to do for a lane.
@@ -117,6 +66,8 @@ pub struct Outbox {
     unbound: BTreeMap<UserId, BTreeSet<(WallTime, MessageId)>>,
     expiries: BTreeSet<(Tick, MessageId)>,
     delivered: VecDeque<MessageId>,
+    /// The latest `queued_at` that was given out.
+    last_queued: WallTime,
     waiting: usize,
     bytes: usize,
     held: usize,
@@ -147,6 +98,7 @@ impl Outbox {
 
     /// A stored header. Its body is fetched when it is written.
     pub fn load(&mut self, now: Now, row: &OutboxRow) {
+        self.last_queued = self.last_queued.max(row.queued_at);
         let message = self.messages.entry(row.message).or_insert_with(|| {
             let left = row.expires_at.since(now.wall);
             self.expiries.insert((now.tick.plus(left), row.message));
@@ -229,6 +181,16 @@ impl Outbox {
         (lane.epoch, seq)
     }
 
+    /// No two messages have the same time: the order in which they were sent, which those without a
+    /// device have nowhere else, survives in it. A burst runs ahead of the clock, by no more than a
+    /// full outbox can push it; a clock that has jumped back by more is believed.
+    fn next_queued_at(&mut self, wall: WallTime, tuning: &Tuning) -> WallTime {
+        let next = self.last_queued.plus(Duration::from_millis(1));
+        let burst = Duration::from_millis(tuning.outbox_messages as u64);
+        self.last_queued = if next.since(wall) <= burst { next.max(wall) } else { wall };
+        self.last_queued
+    }
+
     /// Takes a message from the app: what has to be stored, or why not, or `None` if the same id is
     /// there already.
     ///
@@ -252,6 +214,7 @@ impl Outbox {
         if self.waiting >= tuning.outbox_messages || self.bytes + body.len() > tuning.outbox_bytes {
             return Err(Refusal::QueueFull);
         }
+        let queued_at = self.next_queued_at(now.wall, tuning);
         let mut batch = Vec::with_capacity(devices.len().max(1));
         let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let row = |peer: Option<PeerId>, epoch, seq| OutboxRow {
@@ -263,7 +226,7 @@ impl Outbox {
             content: Some(body.clone()),
             size,
             reply_to,
-            queued_at: now.wall,
+            queued_at,
             expires_at,
             retry_count: 0,
             next_try: now.wall.plus(tuning.retry),
@@ -291,7 +254,7 @@ impl Outbox {
             Message {
                 user: to,
                 reply_to,
-                queued_at: now.wall,
+                queued_at,
                 expires_at,
                 size,
                 body: keep.then_some(body),
@@ -519,6 +482,7 @@ impl Outbox {
                 message: *id,
                 user: message.user.clone(),
                 peer: Some(*peer),
+                first: was_waiting,
                 delivery: delivery(state),
                 took: now.tick - message.taken_at,
             });
@@ -572,7 +536,7 @@ impl Outbox {
             let left = message.expires_at.since(now.wall);
             if !left.is_zero() || message.accepting.is_some() {
                 // the wall clock went back, or the store is still at work
-                let again = now.tick.plus(left.max(std::time::Duration::from_millis(100)));
+                let again = now.tick.plus(left.max(Duration::from_millis(100)));
                 self.expiries.insert((again, id));
                 continue;
             }
@@ -581,6 +545,7 @@ impl Outbox {
                     message: id,
                     user: message.user.clone(),
                     peer: None,
+                    first: true,
                     delivery: Delivery::Expired,
                     took: now.tick - message.taken_at,
                 });

@@ -58,6 +58,7 @@ pub struct Presence {
     sides: BTreeMap<PeerId, Side>,
     own: Option<Beacon>,
     signing: bool,
+    renew: bool,
 }
 
 /// What a state of a neighbour leads to.
@@ -81,12 +82,19 @@ impl Presence {
     pub fn signed(&mut self, beacon: Beacon, now: Tick) {
         self.own = Some(beacon);
         self.signing = false;
+        self.renew = false;
         self.changed(now);
+    }
+
+    /// The period of our beacon is over, whatever the clock on the wall says.
+    pub const fn renew_beacon(&mut self) {
+        self.renew = true;
     }
 
     /// Whether a new beacon is needed now; says so once.
     pub fn needs_beacon(&mut self, now: Now, tuning: &Tuning) -> bool {
-        let old = self.own.is_none_or(|b| now.wall.since(b.at) >= tuning.beacon_period || b.at > now.wall);
+        let aged = |b: Beacon| now.wall.since(b.at) >= tuning.beacon_period || b.at > now.wall;
+        let old = self.renew || self.own.is_none_or(aged);
         let ask = old && !self.signing && !self.sides.is_empty();
         self.signing |= ask;
         ask
@@ -121,6 +129,14 @@ impl Presence {
     pub fn changed(&mut self, now: Tick) {
         for side in self.sides.values_mut() {
             side.dirty.get_or_insert(now);
+        }
+    }
+
+    /// A neighbour's queue is full: it is told later.
+    pub fn postpone(&mut self, peer: &PeerId, until: Tick) {
+        if let Some(side) = self.sides.get_mut(peer) {
+            side.dirty = side.dirty.map(|t| t.max(until));
+            side.digest_at = side.digest_at.max(until);
         }
     }
 
@@ -167,7 +183,7 @@ impl Presence {
                     link: entry.link,
                 },
             );
-            heard.claims.push(entry.clone());
+            heard.claims.push(*entry);
         }
         if state.digest.is_some_and(|theirs| theirs != state_digest(&side.heard)) {
             side.ask_full = true;

@@ -64,7 +64,7 @@ impl Bench {
 
     fn shown(&mut self) -> Vec<(u64, bool)> {
         let mut shown = vec![];
-        while let Next::Show(item) = self.inbox.next() {
+        while let Next::Show(item) = self.inbox.next_for_app() {
             shown.push((item.key.seq, item.late));
         }
         shown
@@ -168,7 +168,7 @@ fn an_unfinished_message_is_shown_again_after_a_restart_in_order() {
     }
     again.inbox.loaded();
     for seq in [0, 2] {
-        let Next::Fetch(key) = again.inbox.next() else { panic!() };
+        let Next::Fetch(key) = again.inbox.next_for_app() else { panic!() };
         assert_eq!(key.seq, seq);
         again.inbox.fetched(&key, Some(Bytes::new()));
         assert_eq!(again.shown(), [(seq, false)]);

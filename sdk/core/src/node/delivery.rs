@@ -130,7 +130,7 @@ impl NodeCore {
     fn tell_moved(&mut self, moved: Vec<Moved>, out: &mut Vec<Out>) {
         for m in moved {
             match m.delivery {
-                Delivery::Delivered => {
+                Delivery::Delivered | Delivery::Read if m.first => {
                     self.metrics.delivered += 1;
                     if m.took <= crate::view::DELIVERY_TARGET {
                         self.metrics.delivered_within_5s += 1;
@@ -160,7 +160,7 @@ impl NodeCore {
 
     pub(super) fn show_messages(&mut self, out: &mut Vec<Out>) {
         loop {
-            match self.inbox.next() {
+            match self.inbox.next_for_app() {
                 inbox::Next::Show(item) => out.push(Out::Tell(Event::Message(item))),
                 inbox::Next::Fetch(key) => {
                     if !self.fetching_inbox {

@@ -91,6 +91,9 @@ impl NodeCore {
             {
                 self.write(conn, Frame::State(state), out);
             }
+            if self.conns.get(&conn).is_some_and(|c| c.credit.control == 0) {
+                self.presence.postpone(&peer, now.tick.plus(self.tuning.presence_delay));
+            }
         }
     }
 

@@ -28,7 +28,8 @@ pub(super) struct Lookup {
     dials: Vec<DialTrace>,
     /// Devices that wait for a free dial.
     waiting: VecDeque<(PeerId, &'static str)>,
-    tried: BTreeSet<PeerId>,
+    /// Ways that were dialled, so that only a new way leads to a second dial.
+    tried: BTreeMap<PeerId, BTreeSet<SignalAddress>>,
 }
 
 /// One attempt to connect to one device.
@@ -101,7 +102,7 @@ impl NodeCore {
             self.links.seek(&key);
         }
         let ladder = Ladder::new(&self.steps, &self.tuning, now.tick, now.wall);
-        let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeSet::new() };
+        let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeMap::new() };
         self.lookups.insert(user.clone(), lookup);
         self.advance_lookup(now, user, out);
     }
@@ -257,8 +258,12 @@ impl NodeCore {
             self.finish_lookup(now, user, LookupOutcome::Connected { peer, transport }, out);
             return;
         }
+        let addresses = self.addresses(now, &peer);
+        let dialling = self.dials.values().any(|d| d.peer == peer && d.users.contains(user));
         let Some(lookup) = self.lookups.get_mut(user) else { return };
-        if lookup.tried.insert(peer) {
+        let fresh = lookup.tried.get(&peer).is_none_or(|tried| addresses.iter().any(|a| !tried.contains(a)));
+        // a dial that runs looks for new ways itself when it fails
+        if fresh && !dialling && !lookup.waiting.iter().any(|(p, _)| *p == peer) {
             lookup.waiting.push_back((peer, step));
         }
     }
@@ -275,6 +280,7 @@ impl NodeCore {
             let Some(lookup) = self.lookups.get_mut(user) else { return };
             let address = addresses.first().map_or_else(String::new, ToString::to_string);
             let started = now.tick - lookup.ladder.started();
+            lookup.tried.entry(peer).or_default().extend(addresses.iter().cloned());
             let outcome = if addresses.is_empty() { "no way to it is known" } else { "dialling" };
             lookup.dials.push(DialTrace { peer, address, step, started, outcome: outcome.into() });
             if addresses.is_empty() {
@@ -347,6 +353,9 @@ impl NodeCore {
         }
         if !self.by_peer.contains_key(&peer) {
             self.links.fail(&LinkKey::Device(peer), false);
+            if users.is_empty() && !self.outbox.has_open(&peer) {
+                self.links.go(&LinkKey::Device(peer), LinkState::Disconnected);
+            }
         }
         // a way that became known meanwhile deserves a try of its own
         let fresh: Vec<_> = self.addresses(now, &peer).into_iter().filter(|a| !tried.contains(a)).collect();

@@ -250,7 +250,8 @@ impl NodeCore {
             self.lookups.values().filter_map(|l| l.ladder.deadline()).min(),
             self.dials.values().filter_map(|d| d.grace).min(),
         ];
-        let own = [self.anchors_at, self.announce.at, self.browse.at, self.beacon_at];
+        let announce = self.announce.at.filter(|_| self.announcing.is_none());
+        let own = [self.anchors_at, announce, self.browse.at, self.beacon_at];
         match self.phase {
             Phase::Loading | Phase::Stopping => None,
             Phase::Suspended => machines[1],
@@ -279,6 +280,10 @@ impl NodeCore {
         self.retry_due(now, out);
         self.announce_due(now, out);
         self.browse_due(now, out);
+        if self.beacon_at.is_some_and(|t| t <= now.tick) {
+            self.beacon_at = None;
+            self.presence.renew_beacon();
+        }
         self.gossip(now, out);
         if self.anchors_at.is_some_and(|t| t <= now.tick) {
             self.anchors_at = None;

@@ -1,0 +1,66 @@
+//! What the outbox keeps of a message and of a lane.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use byway_api::{MessageId, OutboxState, PeerId, UserId, WallTime};
+
+use crate::machine::{OpId, Tick};
+use crate::status::Delivery;
+
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) peer: Option<PeerId>,
+    pub(super) epoch: u64,
+    pub(super) seq: u64,
+    pub(super) state: OutboxState,
+    pub(super) tries: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) user: UserId,
+    pub(super) reply_to: Option<MessageId>,
+    pub(super) queued_at: WallTime,
+    pub(super) expires_at: WallTime,
+    pub(super) size: u32,
+    pub(super) body: Option<Bytes>,
+    /// The command to answer once it is durable.
+    pub(super) accepting: Option<OpId>,
+    pub(super) taken_at: Tick,
+    pub(super) rows: Vec<Row>,
+}
+
+impl Message {
+    pub(super) fn best(&self) -> Delivery {
+        self.rows.iter().map(|r| delivery(r.state)).max().unwrap_or(Delivery::Sending)
+    }
+
+    pub(super) fn row(&mut self, peer: &PeerId) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|r| r.peer.as_ref() == Some(peer))
+    }
+}
+
+pub(super) const fn delivery(state: OutboxState) -> Delivery {
+    match state {
+        OutboxState::Delivered => Delivery::Delivered,
+        OutboxState::Read => Delivery::Read,
+        OutboxState::Expired => Delivery::Expired,
+        _ => Delivery::Sending,
+    }
+}
+
+/// Messages to one device, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub(super) epoch: u64,
+    pub(super) next: u64,
+    pub(super) reserved: u64,
+    /// Durable and not acknowledged.
+    pub(super) open: BTreeMap<u64, MessageId>,
+    /// The next number to write on the present path.
+    pub(super) cursor: u64,
+    pub(super) in_flight: usize,
+    /// When the oldest write on the present path was made.
+    pub(super) written_at: Option<Tick>,
+}
