@@ -76,6 +76,10 @@ impl AcceptQueue {
         waiting
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.limit
+    }
+
     pub(crate) fn len(&self) -> usize {
         lock(&self.state).connections.len()
     }

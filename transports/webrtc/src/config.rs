@@ -79,7 +79,8 @@ pub struct Config {
     pub offers: usize,
     /// Time in which one device earns the right to one more OFFER. Default: 1 s.
     pub offer_interval: Duration,
-    /// OFFERs that one device may send at once before `offer_interval` binds. Default: 4.
+    /// OFFERs that one device may send at once before `offer_interval` binds; what comes faster is
+    /// dropped without an answer, since answers cost signals too. Default: 8.
     pub offer_burst: u32,
     /// Time between STUN requests that keep the server-reflexive address alive, if there is a STUN
     /// server. Default: 20 s.
@@ -113,7 +114,7 @@ impl Default for Config {
             offers_per_peer: 4,
             offers: 16,
             offer_interval: Duration::from_secs(1),
-            offer_burst: 4,
+            offer_burst: 8,
             stun_refresh: Duration::from_secs(20),
             server_retry: Duration::from_secs(30),
         }

@@ -214,8 +214,9 @@ impl Peer {
     }
 
     /// Ends the connection: says so to the far side, and removes every trace of it.
-    fn finish(self: &Arc<Self>, shared: &Arc<Shared>, core: &mut Core, end: End, now: Instant) {
+    fn finish(self: &Arc<Self>, shared: &Arc<Shared>, core: &mut Core, mut end: End, now: Instant) {
         let Some(mut live) = core.live.take() else { return };
+        end.was_open = live.open;
         let closing = live.closing.is_some();
         if !end.silent {
             if let Err(e) = live.pc.close() {

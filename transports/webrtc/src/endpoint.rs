@@ -8,7 +8,7 @@ use bytes::Bytes;
 use byway_api::{
     BindContext, CloseCode, Connection, Endpoint, Incoming, PeerId, SignalAddress, TransportError, TransportErrorKind,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::candidate::Candidates;
 use crate::config::WebRtc;
@@ -45,7 +45,8 @@ impl WebRtc {
         if config.relay_only && config.turn.is_none() {
             return Err(wrong("relay_only needs a TURN server"));
         }
-        let sockets = Sockets::bind(&config.bind, config.socket_buffer)
+        let wake = Arc::new(Notify::new());
+        let sockets = Sockets::bind(&config.bind, config.socket_buffer, &wake)
             .map_err(|e| wrong("a UDP socket could not be bound").with_source(e))?;
         let sockets = Arc::new(sockets);
         let mut candidates = Candidates::default();
@@ -54,7 +55,8 @@ impl WebRtc {
         let outbox = Outbox::new(port, Arc::clone(&tasks), config.connect_timeout);
         let gather_timeout = config.gather_timeout;
         let has_servers = config.turn.is_some() || !config.stun.is_empty();
-        let shared = Arc::new(Shared::new(cx.me, config, outbox, Arc::clone(&sockets), candidates, Arc::clone(&tasks)));
+        let shared = Shared::new(cx.me, config, outbox, Arc::clone(&sockets), candidates, Arc::clone(&tasks), wake);
+        let shared = Arc::new(shared);
         let endpoint = WebRtcEndpoint { shared: Arc::clone(&shared) };
         tasks.spawn(driver::run(Arc::clone(&shared), Arc::clone(&sockets)));
         tasks.spawn(signals::run(Arc::clone(&shared)));
@@ -156,12 +158,13 @@ impl Attempt<'_> {
                 changed = phase.wait_for(|phase| !matches!(phase, Phase::Connecting)) => {
                     let phase = changed.map_or_else(|_| Phase::Ended(End::closed(CloseCode::LOST)), |it| it.clone());
                     return match phase {
-                        Phase::Ended(end) => {
+                        Phase::Ended(end) if !end.was_open => {
                             // the peer knows, except where we gave up ourselves
                             self.announced = end.kind == TransportErrorKind::Timeout
                                 || end.kind == TransportErrorKind::Handshake;
                             Err(end.error())
                         }
+                        // also if it has ended since: its code and its frames can be read
                         _ => {
                             self.peer = None;
                             Ok(Arc::new(WebRtcConnection::new(peer)))

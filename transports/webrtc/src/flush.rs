@@ -83,9 +83,6 @@ impl Peer {
         // the buffer serves the next flush
         live.out = out;
         live.out.clear();
-        if live.sockets.is_blocked() {
-            shared.wake.notify_one();
-        }
         replaced
     }
 }

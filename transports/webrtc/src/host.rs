@@ -45,7 +45,7 @@ mod tests {
         let interfaces: Vec<IpAddr> =
             ["127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
         let bound = "0.0.0.0:7".parse().unwrap();
-        assert_eq!(addresses(bound, &interfaces, false), ["192.0.2.1:7".parse().unwrap()]);
+        assert_eq!(addresses(bound, &interfaces, false), ["192.0.2.1:7".parse::<SocketAddr>().unwrap()]);
         assert_eq!(addresses(bound, &interfaces, true).len(), 2);
         let bound = "127.0.0.1:7".parse().unwrap();
         assert_eq!(addresses(bound, &interfaces, false), [bound]);

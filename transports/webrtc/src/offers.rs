@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn offers(me: u8) -> Offers {
-        Offers::new(peer(me), &Config::default())
+        Offers::new(peer(me), &Config { offer_burst: 4, ..Config::default() })
     }
 
     const ACCEPT: Admission = Admission::Accept { superseded: None };

@@ -59,17 +59,19 @@ pub(crate) struct End {
     pub(crate) detail: &'static str,
     /// Nothing is sent to the far side.
     pub(crate) silent: bool,
+    /// It was open before.
+    pub(crate) was_open: bool,
 }
 
 impl End {
     /// It ends with `code`.
     pub(crate) const fn closed(code: CloseCode) -> Self {
-        Self { code, kind: TransportErrorKind::Closed, detail: "", silent: false }
+        Self { code, kind: TransportErrorKind::Closed, detail: "", silent: false, was_open: false }
     }
 
     /// The attempt fails.
     pub(crate) const fn failed(kind: TransportErrorKind, detail: &'static str) -> Self {
-        Self { code: CloseCode::LOST, kind, detail, silent: false }
+        Self { code: CloseCode::LOST, kind, detail, silent: false, was_open: false }
     }
 
     pub(crate) const fn silently(mut self) -> Self {

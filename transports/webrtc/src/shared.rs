@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     /// Connections with frames that the driver has to send.
     pub(crate) dirty: Mutex<Vec<Arc<Peer>>>,
     /// Makes the driver look at timers, dirty connections and blocked sockets.
-    pub(crate) wake: Notify,
+    pub(crate) wake: Arc<Notify>,
     /// Makes the gatherer ask its servers again.
     pub(crate) regather: Notify,
     pub(crate) accepted: AcceptQueue,
@@ -74,6 +74,7 @@ impl Shared {
         sockets: Arc<Sockets>,
         candidates: Candidates,
         tasks: Arc<Tasks>,
+        wake: Arc<Notify>,
     ) -> Self {
         Self {
             me,
@@ -88,7 +89,7 @@ impl Shared {
             questions: Mutex::default(),
             turn: Mutex::default(),
             dirty: Mutex::default(),
-            wake: Notify::new(),
+            wake,
             regather: Notify::new(),
             tasks,
             closed: AtomicBool::new(false),

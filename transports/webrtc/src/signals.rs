@@ -111,6 +111,7 @@ fn offered(shared: &Arc<Shared>, session: (PeerId, bytes::Bytes), back: SignalAd
     match admission {
         Admission::Duplicate | Admission::TooFast => {}
         Admission::Busy => refuse(Reason::Busy),
+        Admission::Accept { .. } if shared.accepted.is_full() => refuse(Reason::Busy),
         Admission::OursWins(ours) => {
             if let Some(peer) = shared.peer(ours) {
                 repeat_offer(shared, &peer);

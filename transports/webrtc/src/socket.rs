@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 
 use crate::sync::lock;
 
@@ -54,10 +55,12 @@ pub(crate) struct Socket {
     bound: SocketAddr,
     backlog: Mutex<VecDeque<Waiting>>,
     blocked: AtomicBool,
+    /// Told when something begins to wait.
+    wake: Arc<Notify>,
 }
 
 impl Socket {
-    fn bind(address: SocketAddr, kernel_buffer: usize) -> io::Result<Self> {
+    fn bind(address: SocketAddr, kernel_buffer: usize, wake: &Arc<Notify>) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
             socket2::Type::DGRAM,
@@ -74,7 +77,8 @@ impl Socket {
         let io = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let bound = io.local_addr()?;
-        Ok(Self { io, state, bound, backlog: Mutex::default(), blocked: AtomicBool::new(false) })
+        let (backlog, blocked) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { io, state, bound, backlog, blocked, wake: Arc::clone(wake) })
     }
 
     /// Where it is bound; the address may be the wildcard, the port is real.
@@ -113,7 +117,9 @@ impl Socket {
         if backlog.len() < MAX_BACKLOG {
             backlog.push_back(waiting);
         }
-        self.blocked.store(true, Ordering::Release);
+        if !self.blocked.swap(true, Ordering::AcqRel) {
+            self.wake.notify_one();
+        }
     }
 
     /// True while datagrams wait for the kernel.
@@ -159,16 +165,17 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds the given addresses, or the wildcard of each family that works.
-    pub(crate) fn bind(addresses: &[SocketAddr], kernel_buffer: usize) -> io::Result<Self> {
+    /// Binds the given addresses, or the wildcard of each family that works. `wake` is told when the
+    /// kernel takes no more, so that somebody calls [`flush`](Socket::flush) later.
+    pub(crate) fn bind(addresses: &[SocketAddr], kernel_buffer: usize, wake: &Arc<Notify>) -> io::Result<Self> {
         let mut sockets = Self { v4: None, v6: None };
         for address in addresses {
             let slot = if address.is_ipv4() { &mut sockets.v4 } else { &mut sockets.v6 };
-            *slot = Some(Socket::bind(*address, kernel_buffer)?);
+            *slot = Some(Socket::bind(*address, kernel_buffer, wake)?);
         }
         if addresses.is_empty() {
-            let v4 = Socket::bind((Ipv4Addr::UNSPECIFIED, 0).into(), kernel_buffer);
-            sockets.v6 = Socket::bind((Ipv6Addr::UNSPECIFIED, 0).into(), kernel_buffer).ok();
+            let v4 = Socket::bind((Ipv4Addr::UNSPECIFIED, 0).into(), kernel_buffer, wake);
+            sockets.v6 = Socket::bind((Ipv6Addr::UNSPECIFIED, 0).into(), kernel_buffer, wake).ok();
             sockets.v4 = match v4 {
                 Err(e) if sockets.v6.is_none() => return Err(e),
                 v4 => v4.ok(),

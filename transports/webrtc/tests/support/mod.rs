@@ -225,3 +225,66 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     };
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
+
+/// A wire between devices 1 and 2 that can be cut: each sees the other at an address of the wire.
+pub struct Wire {
+    faces: [std::net::SocketAddr; 2],
+    state: Arc<WireState>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct WireState {
+    cut: std::sync::atomic::AtomicBool,
+    real: Mutex<[Option<std::net::SocketAddr>; 2]>,
+}
+
+impl Wire {
+    /// Lays the wire and rewrites the candidates in `hub`'s signals.
+    pub async fn lay(hub: &Hub) -> Self {
+        let bind = || tokio::net::UdpSocket::bind("127.0.0.1:0");
+        let sockets = [bind().await.unwrap(), bind().await.unwrap()];
+        let faces = [sockets[0].local_addr().unwrap(), sockets[1].local_addr().unwrap()];
+        let state = Arc::new(WireState::default());
+        let rule_state = Arc::clone(&state);
+        hub.rule(move |from, _, signal| {
+            if !matches!(signal.kind, SignalKind::Offer | SignalKind::Answer) {
+                return Fate::Deliver;
+            }
+            let side = usize::from(from == peer(2));
+            let body = String::from_utf8(signal.body.to_vec()).unwrap();
+            let line = body.lines().find(|line| line.starts_with("a=candidate")).unwrap();
+            let port: u16 = line.split(' ').nth(5).unwrap().parse().unwrap();
+            rule_state.real.lock().unwrap()[side] = Some(([127, 0, 0, 1], port).into());
+            Fate::Replace(body.replace(&format!(" {port} typ"), &format!(" {} typ", faces[side].port())).into())
+        });
+        let task_state = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            let mut buffers = [vec![0; 65_536], vec![0; 65_536]];
+            loop {
+                // what arrives at one face leaves from the other
+                let [a, b] = &mut buffers;
+                let (side, len) = tokio::select! {
+                    got = sockets[0].recv_from(a) => (0, got.unwrap().0),
+                    got = sockets[1].recv_from(b) => (1, got.unwrap().0),
+                };
+                let real = task_state.real.lock().unwrap()[side];
+                if let (false, Some(real)) = (task_state.cut.load(std::sync::atomic::Ordering::SeqCst), real) {
+                    let _ = sockets[1 - side].send_to(&buffers[side][..len], real).await;
+                }
+            }
+        });
+        Self { faces, state, task }
+    }
+
+    /// Lets nothing through, or everything again.
+    pub fn cut(&self, cut: bool) {
+        self.state.cut.store(cut, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
