@@ -11,13 +11,14 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use byway_api::{
     BindContext, Bytes, Endpoint, PeerId, Signal, SignalAddress, SignalError, SignalIn, SignalPort, Transport,
     TransportCaps, TransportError, async_trait,
 };
+use socket2::{Domain, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -31,6 +32,9 @@ pub struct DelayConfig {
     pub one_way: Duration,
     /// Datagrams under way to one address; more are dropped, as a router would. Default 8,192.
     pub queued: usize,
+    /// Size of each socket's kernel buffers; the system may grant less, and drops unseen what does
+    /// not fit. Default 4 MiB.
+    pub socket_buffer: usize,
     /// Fronts at once; beyond that no new address is served. Default 256.
     pub fronts: usize,
 }
@@ -38,7 +42,7 @@ pub struct DelayConfig {
 impl DelayConfig {
     /// The default bounds.
     pub const fn new(one_way: Duration) -> Self {
-        Self { one_way, queued: 8_192, fronts: 256 }
+        Self { one_way, queued: 8_192, socket_buffer: 4 << 20, fronts: 256 }
     }
 }
 
@@ -65,7 +69,7 @@ struct Shared {
     config: DelayConfig,
     runtime: Handle,
     fronts: Mutex<BTreeMap<SocketAddr, Arc<UdpSocket>>>,
-    tasks: std::sync::Weak<Mutex<JoinSet<()>>>,
+    tasks: Weak<Mutex<JoinSet<()>>>,
     forwarded: AtomicU64,
     dropped: AtomicU64,
 }
@@ -135,8 +139,7 @@ impl Shared {
         };
         // An unspecified address is no place to send to; it must not open the front to every interface.
         let same = if real.ip().is_unspecified() { loopback } else { real.ip() };
-        let socket = std::net::UdpSocket::bind((same, 0)).or_else(|_| std::net::UdpSocket::bind((loopback, 0)))?;
-        socket.set_nonblocking(true)?;
+        let socket = open((same, 0).into(), &self.config).or_else(|_| open((loopback, 0).into(), &self.config))?;
         let _inside = self.runtime.enter();
         let front = Arc::new(UdpSocket::from_std(socket)?);
         fronts.insert(real, Arc::clone(&front));
@@ -144,6 +147,15 @@ impl Shared {
         tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(forwarding, &self.runtime);
         Ok(front)
     }
+}
+
+fn open(at: SocketAddr, config: &DelayConfig) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(config.socket_buffer)?;
+    socket.set_send_buffer_size(config.socket_buffer)?;
+    socket.bind(&at.into())?;
+    Ok(socket.into())
 }
 
 /// One datagram under way.
@@ -154,43 +166,43 @@ struct UnderWay {
 }
 
 /// Takes what arrives at `front` to `real`, one delay later, from the front of its sender.
-async fn forward(front: Arc<UdpSocket>, real: SocketAddr, shared: std::sync::Weak<Shared>, config: DelayConfig) {
+async fn forward(front: Arc<UdpSocket>, real: SocketAddr, shared: Weak<Shared>, config: DelayConfig) {
     /// The longest UDP payload.
     const DATAGRAM: usize = 65_535;
+    /// Datagrams taken in one turn: those that are due must go out on time.
+    const TURN: usize = 64;
     let mut buffer = vec![0; DATAGRAM];
     let mut queue: VecDeque<UnderWay> = VecDeque::new();
     loop {
         let due = queue.front().map(|first| first.due);
-        let arrival = tokio::select! {
-            biased;
-            () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => None,
-            // An error is an ICMP answer to an earlier datagram: its receiver is gone, others are not.
-            got = front.recv_from(&mut buffer) => Some(got.ok()),
-        };
+        tokio::select! {
+            () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
+            _ready = front.readable() => {}
+        }
         let Some(shared) = shared.upgrade() else { return };
-        match arrival {
-            Some(Some((length, from))) if queue.len() < config.queued => {
-                queue.push_back(UnderWay {
-                    due: Instant::now() + config.one_way,
-                    from,
-                    payload: buffer[..length].into(),
-                });
-            }
-            Some(_) => {
-                shared.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            None => {
-                let now = Instant::now();
-                while queue.front().is_some_and(|first| first.due <= now) {
-                    let Some(datagram) = queue.pop_front() else { break };
-                    let sent = match shared.front(datagram.from) {
-                        Ok(source) => source.send_to(&datagram.payload, real).await,
-                        Err(e) => Err(e),
-                    };
-                    let counter = if sent.is_ok() { &shared.forwarded } else { &shared.dropped };
-                    counter.fetch_add(1, Ordering::Relaxed);
+        // An error other than WouldBlock is an ICMP answer to an earlier datagram: one receiver is
+        // gone, the others are not. It is taken off the socket by being read.
+        for _ in 0..TURN {
+            match front.try_recv_from(&mut buffer) {
+                Ok((length, from)) if queue.len() < config.queued => {
+                    let due = Instant::now() + config.one_way;
+                    queue.push_back(UnderWay { due, from, payload: buffer[..length].into() });
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                _ => {
+                    shared.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
+        }
+        let now = Instant::now();
+        while queue.front().is_some_and(|first| first.due <= now) {
+            let Some(datagram) = queue.pop_front() else { break };
+            let sent = match shared.front(datagram.from) {
+                Ok(source) => source.send_to(&datagram.payload, real).await,
+                Err(e) => Err(e),
+            };
+            let counter = if sent.is_ok() { &shared.forwarded } else { &shared.dropped };
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

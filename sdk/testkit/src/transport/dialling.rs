@@ -70,23 +70,29 @@ pub async fn an_unknown_address_is_refused(fixture: &TransportFixture) -> Verdic
 /// A dial that is dropped at any point leaves no connection open on either side, and does not
 /// stand in the way of the next dial.
 pub async fn a_dropped_dial_leaves_nothing(fixture: &TransportFixture) -> Verdict {
+    const POLLS: [usize; 4] = [1, 2, 3, 6];
     for pair in fixture.pairs().await? {
-        for polls in [1, 2, 3, 5, 8] {
-            let dial = pair.near.endpoint.dial(pair.far.peer, &pair.far.address);
-            let dialled = within(pair.limits.patience, "the end of a dial", poll_at_most(polls, dial)).await?;
-            match dialled {
+        let diallers = pair.newcomers(fixture, POLLS.len()).await?;
+        for (polls, dialler) in POLLS.into_iter().zip(&diallers) {
+            let dial = dialler.endpoint.dial(pair.far.peer, &pair.far.address);
+            match within(pair.limits.patience, "the end of a dial", poll_at_most(polls, dial)).await? {
                 None => {}
                 Some(Ok(connection)) => connection.close(CloseCode::NORMAL).await,
-                Some(Err(e)) => return Err(Broken::new(format!("after dropped dials a dial fails: {e}"))),
+                Some(Err(e)) => return Err(Broken::new(format!("dial failed: {e}"))),
             }
         }
-        for side in [&pair.near, &pair.far] {
+        for side in [&pair.far].into_iter().chain(&diallers) {
             while let Some(ghost) = side.accept_if_any(&pair.limits).await {
                 pair.expect_end(&*ghost, "the end of a connection whose dial was dropped").await?;
             }
         }
-        let (near, far) = pair.connect().await?;
-        pair.exchange(&*near, &*far).await?;
+        for dialler in &diallers {
+            let again = |e| Broken::new(format!("after a dropped dial: {e}"));
+            let (near, far) = tokio::try_join!(dialler.dial(&pair.far, &pair.limits), pair.far.accept(&pair.limits))
+                .map_err(again)?;
+            pair.exchange(&*near, &*far).await.map_err(again)?;
+        }
+        close_all(&diallers).await;
         pair.close().await?;
     }
     Ok(Outcome::Kept)
