@@ -35,7 +35,7 @@ async fn each_broken_store_fails_exactly_its_promises() {
         let mut failed = BTreeSet::new();
         for promise in PROMISES.iter().filter(|promise| promise.name() != NET) {
             let fixture = boxed(BrokenFixture::new(InMemory::default(), *fault));
-            if let Err(broken) = promise.test(&fixture, fixture.deadline()).await {
+            if let Err(broken) = promise.test(&*fixture, fixture.deadline()).await {
                 println!("{fault:?}: {}: {broken}", promise.name());
                 failed.insert(promise.name());
             }
@@ -49,7 +49,7 @@ async fn the_model_sees_what_has_no_test_of_its_own() {
     for fault in [Fault::OverwritesOnAppend, Fault::ForgetsMarks, Fault::KeepsContent, Fault::RepeatsRows] {
         let net = PROMISES.iter().find(|promise| promise.name() == NET).unwrap();
         let fixture = boxed(BrokenFixture::new(InMemory::default(), fault));
-        let broken = net.test(&fixture, fixture.deadline()).await.unwrap_err().to_string();
+        let broken = net.test(&*fixture, fixture.deadline()).await.unwrap_err().to_string();
         assert!(broken.contains("BYWAY_STORE_SEED="), "the seed is not told: {broken}");
     }
 }
@@ -59,7 +59,7 @@ async fn the_sound_store_keeps_or_skips_every_promise() {
     let mut skipped = Vec::new();
     for promise in PROMISES {
         let fixture = boxed(InMemory::default());
-        match promise.test(&fixture, fixture.deadline()).await {
+        match promise.test(&*fixture, fixture.deadline()).await {
             Ok(Outcome::Kept) => {}
             Ok(Outcome::Skipped(_)) => skipped.push(promise.name()),
             Err(broken) => panic!("{}: {broken}", promise.name()),

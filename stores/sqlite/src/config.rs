@@ -12,7 +12,10 @@ pub struct SqliteConfig {
     /// stands before it. So a relaxed batch costs no flush of its own and is never lost alone:
     /// recovery reads the log from its start and stops at the first frame whose checksum is wrong.
     pub relaxed_flush: Duration,
-    /// Writes that wait for the writer before `apply` itself waits. 8,192; at least one batch (4,096).
+    /// Writes that wait for the writer before `apply` itself waits. 8,192.
+    ///
+    /// Calls that wait go on in the order in which they came. So a future of `apply` that was polled
+    /// once must be polled on, or dropped: the ones behind it wait for it.
     pub queue: usize,
     /// Loads that wait for the reader before `load` itself waits. 256.
     pub loads: usize,

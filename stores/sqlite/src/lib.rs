@@ -66,16 +66,15 @@ pub struct SqliteStore {
     session: Arc<Session>,
     writes: Arc<Queue<Job>>,
     reads: Arc<Queue<Request>>,
-    threads: Mutex<Option<Threads>>,
+    writing: Mutex<Option<Writing>>,
 }
 
+/// The writer thread, which ends the reader thread before itself.
 #[derive(Debug)]
-struct Threads {
-    writer: JoinHandle<()>,
-    reader: JoinHandle<()>,
+struct Writing {
+    thread: JoinHandle<()>,
     /// What the writer reports when its files and the lock are released.
-    written: oneshot::Receiver<Result<(), StoreError>>,
-    read: oneshot::Receiver<()>,
+    end: oneshot::Receiver<Result<(), StoreError>>,
 }
 
 impl SqliteStore {
@@ -95,27 +94,21 @@ impl SqliteStore {
     /// As `open`.
     pub fn open_with(path: impl AsRef<Path>, config: SqliteConfig) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let lock = Arc::new(lock::acquire(path)?);
-        let writing = open::writer(path, &config)?;
-        let reading = open::reader(path, &config)?;
+        let lock = lock::acquire(path)?;
+        let write = open::writer(path, &config)?;
+        let read = open::reader(path, &config)?;
         let session = Arc::new(Session::new(path));
         let writes = Arc::new(Queue::new(config.queue));
         let reads = Arc::new(Queue::new(config.loads));
 
-        let (reader_end, read) = oneshot::channel();
-        let reader = reader::Reader::new(reading, Arc::clone(&session), Arc::clone(&reads), Arc::clone(&lock));
-        let reader = spawn("byway-store-read", path, move || reader.run(reader_end))?;
-        let (writer_end, written) = oneshot::channel();
-        let writer = writer::Writer::new(writing, Arc::clone(&session), Arc::clone(&writes), config, lock);
-        let writer = match spawn("byway-store-write", path, move || writer.run(writer_end)) {
-            Ok(writer) => writer,
-            Err(error) => {
-                reads.end();
-                return Err(error);
-            }
-        };
-        let threads = Mutex::new(Some(Threads { writer, reader, written, read }));
-        Ok(Self { path: path.to_owned(), session, writes, reads, threads })
+        let reader = reader::Reader::new(read, Arc::clone(&session), Arc::clone(&reads));
+        let reader = spawn("byway-store-read", path, move || reader.run())?;
+        let reading = (Arc::clone(&reads), reader);
+        let writer = writer::Writer::new(write, Arc::clone(&session), Arc::clone(&writes), config, lock, reading);
+        let (report, end) = oneshot::channel();
+        let thread = spawn("byway-store-write", path, move || writer.run(report)).inspect_err(|_| reads.end())?;
+        let writing = Mutex::new(Some(Writing { thread, end }));
+        Ok(Self { path: path.to_owned(), session, writes, reads, writing })
     }
 
     /// The file.
@@ -199,21 +192,15 @@ impl RouteStore for SqliteStore {
         self.writes.end();
         // The lock lets a second caller wait for the same end. A dropped `close` leaves the threads
         // in place for the next one.
-        let mut guard = self.threads.lock().await;
-        let Some(threads) = guard.as_mut() else { return Ok(()) };
-        // A missing report is a panic of the thread, which `join` tells.
-        let _ = (&mut threads.read).await;
-        let report = (&mut threads.written).await.unwrap_or(Ok(()));
-        let Some(Threads { writer, reader, .. }) = guard.take() else { return report };
-        // Both threads have sent their last word, so this waits for nothing but their exit.
-        let panicked = writer.join().is_err() | reader.join().is_err();
-        if panicked {
-            return Err(StoreError::new(
-                StoreErrorKind::Io,
-                NAME,
-                "a thread of the store panicked: open the store again",
-            ));
+        let mut guard = self.writing.lock().await;
+        let Some(writing) = guard.as_mut() else { return Ok(()) };
+        let report = (&mut writing.end).await;
+        let Some(Writing { thread, .. }) = guard.take() else { return Ok(()) };
+        // It has said its last word, so this waits for nothing but its exit.
+        let ended = thread.join();
+        match (ended, report) {
+            (Ok(()), Ok(report)) => report,
+            _ => Err(StoreError::new(StoreErrorKind::Io, NAME, "the writer panicked: open the store again")),
         }
-        report
     }
 }

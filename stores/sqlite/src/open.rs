@@ -20,7 +20,9 @@ const STATEMENTS: usize = 64;
 /// connections are forgotten.
 pub(crate) fn writer(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
     let has_log = length(&beside(path, "-wal"))? > 0;
-    if !has_log {
+    let has_journal = length(&beside(path, "-journal"))? > 0;
+    // After a crash the file alone may be anything: SQLite recovers it from what lies beside it.
+    if !has_log && !has_journal {
         // A file of another kind is refused before SQLite makes files beside it.
         refuse_other_kinds(path)?;
     }

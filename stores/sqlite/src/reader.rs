@@ -1,6 +1,5 @@
 //! The thread that reads. Its own connection sees every commit of the writer at once.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use byway_api::{Key, Load, Row, StoreError};
@@ -23,16 +22,14 @@ pub(crate) struct Reader {
     conn: Connection,
     session: Arc<Session>,
     queue: Arc<Queue<Request>>,
-    /// Held until the connection is closed.
-    _lock: Arc<File>,
 }
 
 impl Reader {
-    pub(crate) fn new(conn: Connection, session: Arc<Session>, queue: Arc<Queue<Request>>, lock: Arc<File>) -> Self {
-        Self { conn, session, queue, _lock: lock }
+    pub(crate) fn new(conn: Connection, session: Arc<Session>, queue: Arc<Queue<Request>>) -> Self {
+        Self { conn, session, queue }
     }
 
-    pub(crate) fn run(self, end: oneshot::Sender<()>) {
+    pub(crate) fn run(self) {
         let queue = Arc::clone(&self.queue);
         let _abandon = Abandon(&queue);
         let mut requests = Vec::new();
@@ -44,8 +41,6 @@ impl Reader {
                 }
             }
         }
-        drop(self);
-        let _ = end.send(());
     }
 
     fn load(&self, what: &Load, after: Option<&Key>, limit: usize) -> Result<Vec<(Key, Row)>, StoreError> {

@@ -1,7 +1,7 @@
 //! The thread that writes: group commit.
 
-use std::fs::File;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use byway_api::{Applied, StoreError, StoreErrorKind, Write};
@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::config::SqliteConfig;
 use crate::error;
+use crate::lock::Lock;
 use crate::queue::{Queue, Taken};
-use crate::reader::Abandon;
+use crate::reader::{Abandon, Request};
 use crate::session::Session;
 use crate::{schema, write};
 
@@ -28,7 +29,9 @@ pub(crate) struct Writer {
     session: Arc<Session>,
     queue: Arc<Queue<Job>>,
     config: SqliteConfig,
-    lock: Arc<File>,
+    lock: Lock,
+    reads: Arc<Queue<Request>>,
+    reader: JoinHandle<()>,
     /// Whether the next commit fsyncs.
     full: bool,
     /// When the oldest commit that was not fsynced yet was made.
@@ -44,9 +47,10 @@ impl Writer {
         session: Arc<Session>,
         queue: Arc<Queue<Job>>,
         config: SqliteConfig,
-        lock: Arc<File>,
+        lock: Lock,
+        (reads, reader): (Arc<Queue<Request>>, JoinHandle<()>),
     ) -> Self {
-        Self { conn, session, queue, config, lock, full: true, relaxed_since: None }
+        Self { conn, session, queue, config, lock, reads, reader, full: true, relaxed_since: None }
     }
 
     pub(crate) fn run(mut self, end: oneshot::Sender<Result<(), StoreError>>) {
@@ -66,7 +70,13 @@ impl Writer {
             }
             self.checkpoint();
         }
-        let saved = self.flush();
+        let mut saved = self.flush();
+        // The last connection to close copies the log and removes it; two that close at once both
+        // leave that to the other.
+        self.reads.end();
+        if self.reader.join().is_err() {
+            saved = Err(StoreError::new(StoreErrorKind::Io, error::NAME, "the reader panicked: open the store again"));
+        }
         if self.session.is_poisoned() {
             // After a failed fsync the log must be read again, with its checksums, before anything is
             // copied from it.

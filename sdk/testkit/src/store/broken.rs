@@ -95,7 +95,7 @@ struct Kept {
 
 impl BrokenFixture {
     /// Breaks the stores of a sound fixture.
-    pub fn new(inner: impl StoreFixture + 'static, fault: Fault) -> Self {
+    pub fn new(inner: impl StoreFixture, fault: Fault) -> Self {
         Self { inner: Box::new(inner), fault, kept: Arc::default(), current: Mutex::default() }
     }
 }

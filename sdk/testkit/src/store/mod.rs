@@ -39,7 +39,7 @@ pub use pages::*;
 
 /// The data of one store under test.
 #[async_trait]
-pub trait StoreFixture: Send + Sync {
+pub trait StoreFixture: Send + Sync + 'static {
     /// Opens the store: empty the first time, over the same data afterwards, as a restarted process
     /// would. While an opened store is neither closed nor dropped it fails as the store does.
     ///
@@ -58,33 +58,18 @@ pub trait StoreFixture: Send + Sync {
     }
 }
 
-#[async_trait]
-impl StoreFixture for Box<dyn StoreFixture> {
-    async fn open(&self) -> Result<Arc<dyn RouteStore>, StoreError> {
-        (**self).open().await
-    }
-
-    fn has_disk(&self) -> bool {
-        (**self).has_disk()
-    }
-
-    fn deadline(&self) -> Duration {
-        (**self).deadline()
-    }
-}
-
 /// Every promise of the suite.
-pub const PROMISES: &[Promise<Box<dyn StoreFixture>>] = crate::__store_promises!(table);
+pub const PROMISES: &[Promise<dyn StoreFixture>] = crate::__store_promises!(table);
 
 /// How long one promise may take.
 #[doc(hidden)]
-pub fn deadline(fixture: &impl StoreFixture) -> Duration {
+pub fn deadline(fixture: &dyn StoreFixture) -> Duration {
     fixture.deadline()
 }
 
 /// For the macro.
 #[doc(hidden)]
-pub fn boxed(fixture: impl StoreFixture + 'static) -> Box<dyn StoreFixture> {
+pub fn boxed(fixture: impl StoreFixture) -> Box<dyn StoreFixture> {
     Box::new(fixture)
 }
 
