@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use byway_api::{DiscoveryStep, Lookup, PeerId, Route, SignalAddress, StepError};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 
 /// Step 2, `neighbours`: ask everybody who is connected.
 ///
@@ -45,21 +47,30 @@ impl DiscoveryStep for Neighbours {
 
 /// Asks all of them at once and reports what they answer until the search is over.
 pub(crate) async fn ask_all(lookup: &dyn Lookup, whom: impl Iterator<Item = PeerId>) -> Result<(), StepError> {
-    let mut asked: FuturesUnordered<_> =
-        whom.map(|neighbour| async move { (neighbour, lookup.ask(neighbour).await) }).collect();
+    type Asking<'a> = Pin<Box<dyn Future<Output = (PeerId, Result<Vec<Route>, StepError>)> + Send + 'a>>;
+    let mut asking: Vec<Asking<'_>> =
+        whom.map(|peer| Box::pin(async move { (peer, lookup.ask(peer).await) }) as Asking<'_>).collect();
     let mut answered = false;
     let mut failure = None;
-    while let Some((neighbour, answer)) = asked.next().await {
-        match answer {
-            Ok(routes) => {
+    // at most a handful: each wake-up polls them all
+    poll_fn(|cx| {
+        let mut over = false;
+        asking.retain_mut(|ask| match ask.as_mut().poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready((_, Ok(_))) if over => false,
+            Poll::Ready((neighbour, Ok(routes))) => {
                 answered = true;
-                if report(lookup, neighbour, routes).is_break() {
-                    return Ok(());
-                }
+                over = report(lookup, neighbour, routes).is_break();
+                false
             }
-            Err(e) => failure = Some(e),
-        }
-    }
+            Poll::Ready((_, Err(e))) => {
+                failure = Some(e);
+                false
+            }
+        });
+        if over || asking.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
     match failure {
         Some(e) if !answered => Err(e),
         _ => Ok(()),
