@@ -176,6 +176,11 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// A message that was there already.
+    pub(crate) const fn found(id: MessageId, status: MessageStatus, engine: EngineHandle) -> Self {
+        Self { id, existing: true, seen: Delivery::Sending, status, life: SendOptions::MAX_LIFE, engine }
+    }
+
     /// The message's id, the same on every path and device.
     pub const fn id(&self) -> MessageId {
         self.id

@@ -43,7 +43,7 @@ impl fmt::Display for Explanation {
             write!(f, " (after {})", Span(*took))?;
         }
         for step in steps {
-            write!(f, "\n  {:<14}", step.name)?;
+            write!(f, "\n  {:<18}", step.name)?;
             match (step.started, step.took) {
                 (Some(at), Some(took)) => write!(f, "at {:>6}, {:>6}: ", span(at), span(took))?,
                 (Some(at), None) => write!(f, "at {:>6},      …: ", span(at))?,
@@ -112,7 +112,7 @@ mod tests {
         for part in [
             "bob: not connected, messages wait (after 43 ms)",
             "finished, 1 route",
-            "registry      not tried: no budget",
+            "registry          not tried: no budget",
             "(mem:7, by cache): no answer in time",
             "2 waiting, next try in 30.0 s",
         ] {

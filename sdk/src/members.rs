@@ -116,8 +116,8 @@ pub struct Roster {
 
 impl Roster {
     /// One member, if known.
-    pub fn get(&self, user: &UserId) -> Option<&Member> {
-        self.members.binary_search_by(|m| m.user.cmp(user)).ok().map(|at| &self.members[at])
+    pub fn get(&self, user: impl AsRef<str>) -> Option<&Member> {
+        self.members.binary_search_by(|m| m.user.as_str().cmp(user.as_ref())).ok().map(|at| &self.members[at])
     }
 
     /// The members, by name.
@@ -197,6 +197,7 @@ pub(crate) struct Span(pub(crate) Duration);
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, unit) = match self.0.as_millis() {
+            0 if self.0.is_zero() => return f.write_str("<1 ms"),
             0 => return write!(f, "{} us", self.0.as_micros()),
             ms @ 1..1_000 => (ms, "ms"),
             ms @ 1_000..100_000 => return write!(f, "{}.{} s", ms / 1_000, ms % 1_000 / 100),
@@ -252,6 +253,7 @@ mod tests {
     fn spans_have_a_fitting_unit() {
         let ms = Duration::from_millis;
         for (span, text) in [
+            (Duration::ZERO, "<1 ms"),
             (Duration::from_micros(30), "30 us"),
             (ms(999), "999 ms"),
             (ms(1_250), "1.2 s"),

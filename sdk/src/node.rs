@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use byway_api::{IdError, MembershipError, NetworkId, PeerId, StoreError, UserId};
+use byway_api::{IdError, MembershipError, MessageId, NetworkId, PeerId, StoreError, UserId};
 
 use crate::builder::Builder;
-use crate::chat::Chat;
+use crate::chat::{Chat, Sent};
 use crate::engine::EngineHandle;
 use crate::error::NodeError;
 use crate::events::Events;
@@ -56,6 +56,18 @@ impl Node {
     /// [`IdError`] if this is not the name of a user.
     pub fn chat(&self, user: impl AsRef<str>) -> Result<Chat, IdError> {
         Ok(Chat::new(self.engine.clone(), UserId::new(user.as_ref())?))
+    }
+
+    /// A message that was sent earlier, before a restart too; `None` if it is not, or not any more, in
+    /// the outbox: it was read, or has expired.
+    ///
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`NodeError::Stopped`].
+    pub async fn sent(&self, message: MessageId) -> Result<Option<Sent>, NodeError> {
+        let status = self.engine.status(message).await?;
+        Ok(status.map(|status| Sent::found(message, status, self.engine.clone())))
     }
 
     /// Watches the member list.

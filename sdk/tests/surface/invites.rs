@@ -1,7 +1,7 @@
 use byway::presets::InMemory;
 use byway::{Invite, InviteError, MemoryKeys, MemoryStore, Network, Node, Part};
 
-use crate::{PATIENCE, member, next, soon, start};
+use crate::{connect, member, next, start};
 
 #[tokio::test(start_paused = true)]
 async fn an_invite_is_enough_to_find_each_other_and_is_remembered() {
@@ -32,7 +32,7 @@ async fn members_of_an_invited_ones_network_are_found_through_it() {
     let world = InMemory::new();
     let (alice, _alices) = start(&world, "alice").await;
     let (_carol, mut carols) = start(&world, "carol").await;
-    soon("a connection", alice.chat("carol").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "carol").await;
     let bob = member(&InMemory::on(world.network().clone()), "bob").bootstrap(alice.invite().unwrap());
     let (bob, _bobs) = bob.spawn().await.unwrap();
     bob.chat("carol").unwrap().send("alice knows you").await.unwrap();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use byway::presets::InMemory;
 use byway::{Delivery, DeliveryError, MemoryKeys, MemoryStore, NodeError, SendError, Status};
 
-use crate::{PATIENCE, member, next, pass, soon, start};
+use crate::{connect, member, next, pass, soon, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -13,7 +13,7 @@ async fn a_blocked_member_is_refused_until_it_is_admitted_again() {
     let (store, keys) = (MemoryStore::new(), MemoryKeys::new());
     let (alice, _alices) = member(&world, "alice").store(store.clone()).keys(keys.clone()).spawn().await.unwrap();
     let (bob, _bobs) = start(&world, "bob").await;
-    soon("a connection", alice.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "bob").await;
     alice.block("bob").await.unwrap();
     let blocked = |m: &byway::Roster| m.iter().any(|m| m.blocked && m.status() != Status::Direct);
     soon("the block to show", alice.members().wait_for(blocked)).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_suspended_node_is_silent_and_goes_on_afterwards() {
     let world = InMemory::new();
     let (alice, _alices) = start(&world, "alice").await;
     let (bob, mut bobs) = start(&world, "bob").await;
-    soon("a connection", alice.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "bob").await;
     alice.suspend().await;
     let gone = |roster: &byway::Roster| roster.iter().all(|m| m.status() != Status::Direct);
     soon("alice to be gone", bob.members().wait_for(gone)).await.unwrap();
@@ -56,7 +56,7 @@ async fn after_a_shutdown_everything_says_so_and_nothing_is_left() {
     let store = MemoryStore::new();
     let (alice, mut alices) = member(&world, "alice").store(store.clone()).spawn().await.unwrap();
     let (bob, _bobs) = start(&world, "bob").await;
-    soon("a connection", alice.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "bob").await;
     let waiting = alice.chat("nobody").unwrap().send("x").await.unwrap();
 
     let (first, second) = tokio::join!(alice.shutdown(), alice.shutdown());
@@ -97,12 +97,15 @@ async fn what_was_queued_goes_out_after_a_restart() {
     let world = InMemory::new();
     let (store, keys) = (MemoryStore::new(), MemoryKeys::new());
     let (alice, _alices) = member(&world, "alice").store(store.clone()).keys(keys.clone()).spawn().await.unwrap();
-    alice.chat("bob").unwrap().send("before the restart").await.unwrap();
+    let sent = alice.chat("bob").unwrap().send("before the restart").await.unwrap();
     alice.shutdown().await.unwrap();
     let (_bob, mut bobs) = start(&world, "bob").await;
     let again = member(&world, "alice").store(store.reopen().unwrap()).keys(keys);
-    let (_alice, _alices) = again.spawn().await.unwrap();
+    let (alice, _alices) = again.spawn().await.unwrap();
+    let sent = alice.sent(sent.id()).await.unwrap().expect("it is in the outbox");
     assert_eq!(next(&mut bobs).await.text(), Some("before the restart"));
+    soon("delivery", sent.delivered()).await.unwrap();
+    assert!(alice.sent(byway::MessageId::from_bytes([9; 16])).await.unwrap().is_none());
 }
 
 fn tasks() -> usize {

@@ -34,6 +34,15 @@ async fn next(inbox: &mut Inbox) -> Message {
     soon("a message", inbox.next()).await.expect("the node runs")
 }
 
+/// A direct connection to a user who has announced itself, or is about to.
+async fn connect(node: &Node, user: &str) {
+    soon("the user to be seen", node.members().wait_for(|roster| roster.get(user).is_some())).await.unwrap();
+    if let Err(error) = soon("a connection", node.chat(user).unwrap().connect(PATIENCE)).await {
+        let why = node.explain(user).await.unwrap().map(|explanation| explanation.to_string());
+        panic!("{error}: {}", why.unwrap_or_default());
+    }
+}
+
 /// Lets everything that can happen without waiting for a message happen, for `time` of virtual time.
 async fn pass(time: Duration, inbox: &mut Inbox) -> Option<Message> {
     tokio::time::timeout(time, inbox.next()).await.ok().flatten()

@@ -3,7 +3,7 @@ use std::time::Duration;
 use byway::presets::InMemory;
 use byway::{ConnectError, Event, LookupOutcome, Node, Roster, Status};
 
-use crate::{PATIENCE, next, soon, start};
+use crate::{PATIENCE, connect, next, soon, start};
 
 async fn until(node: &Node, what: &str, condition: impl FnMut(&Roster) -> bool) {
     soon(what, node.members().wait_for(condition)).await.expect("the node runs");
@@ -18,7 +18,7 @@ async fn a_connected_member_is_green_and_a_gone_one_gray() {
     let world = InMemory::new();
     let (alice, _alices) = start(&world, "alice").await;
     let (bob, _bobs) = start(&world, "bob").await;
-    soon("a connection", alice.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "bob").await;
     until(&alice, "bob in green", |roster| shows(roster, "🟢 bob  Connected over mem")).await;
     assert_eq!(alice.path("bob").unwrap(), "Connected over mem");
     assert_eq!(alice.member("bob").unwrap().unwrap().devices, [bob.peer()]);
@@ -37,7 +37,7 @@ async fn a_member_behind_another_one_is_yellow_and_gets_messages_that_way() {
     world.network().cut(alice.peer(), carol.peer());
     let (bob, _bobs) = start(&world, "bob").await;
     for other in [&alice, &carol] {
-        soon("a connection", other.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+        connect(other, "bob").await;
     }
     until(&alice, "carol in yellow", |roster| shows(roster, "🟡 carol  Online via bob")).await;
 
@@ -60,7 +60,7 @@ async fn an_explanation_tells_how_a_member_was_found() {
     let (alice, _alices) = start(&world, "alice").await;
     let (_bob, _bobs) = start(&world, "bob").await;
     assert_eq!(alice.explain("dave").await.unwrap(), None);
-    soon("a connection", alice.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "bob").await;
     let explanation = alice.explain("bob").await.unwrap().expect("bob was sought");
     let text = explanation.to_string();
     assert!(text.starts_with("bob: connected"), "{text}");
@@ -107,7 +107,7 @@ async fn events_tell_of_connections() {
     let (alice, _alices) = start(&world, "alice").await;
     let mut events = alice.events();
     let (bob, _bobs) = start(&world, "bob").await;
-    soon("a connection", alice.chat("bob").unwrap().connect(PATIENCE)).await.unwrap();
+    connect(&alice, "bob").await;
     let mut seen = Vec::new();
     let both = async {
         while seen.len() < 2 {
