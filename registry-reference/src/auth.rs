@@ -35,7 +35,11 @@ pub(crate) struct Caller {
 impl Caller {
     /// The proved device, which must be of `network`.
     pub(crate) fn must_prove(&self, network: &NetworkId, what: &str) -> Result<&Device, Problem> {
-        let message = || format!("{what} needs a proof: Authorization: DPoP <credential> and DPoP: <proof> over the nonce of this answer");
+        let message = || {
+            format!(
+                "{what} needs a proof: Authorization: DPoP <credential> and DPoP: <proof> over the nonce of this answer"
+            )
+        };
         let device = self.device.as_ref().ok_or_else(|| Problem::unauthorized("use_dpop_nonce", message()))?;
         self.must_fit(network)?;
         Ok(device)
@@ -67,7 +71,10 @@ impl FromRequestParts<Arc<App>> for Caller {
             return Ok(Self { base, device: None });
         };
         app.failed_auths.check(&ip).map_err(|wait| {
-            Problem::too_many("too many failed proofs from this address; check the device's credential and clock", wait.0)
+            Problem::too_many(
+                "too many failed proofs from this address; check the device's credential and clock",
+                wait.0,
+            )
         })?;
         let target = format!("{}{}", base.http, parts.uri.path());
         match prove(app, &proof, parts.method.as_str(), &target) {
@@ -112,8 +119,7 @@ fn proof_of(headers: &HeaderMap) -> Result<Option<Proof>, Problem> {
         let message = "send Authorization: DPoP <credential> together with DPoP: <proof> (RFC 9449), or neither";
         Problem::unauthorized("invalid_dpop_proof", message)
     };
-    let (scheme, credential) =
-        authorization.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(wrong)?;
+    let (scheme, credential) = authorization.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(wrong)?;
     let mut proofs = headers.get_all(DPOP).iter();
     match (proofs.next(), proofs.next()) {
         (Some(proof), None) if scheme.eq_ignore_ascii_case("dpop") => {

@@ -1,9 +1,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use byway_api::{NetworkId, PeerId, SignalAddress, UserId, WallTime};
 use byway_socket::Device;
-use bytes::Bytes;
 use thiserror::Error;
 
 /// What a backend could not do.

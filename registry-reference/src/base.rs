@@ -15,10 +15,14 @@ impl Base {
         let http = url.trim_end_matches('/');
         let rest = http.strip_prefix("http://").or_else(|| http.strip_prefix("https://"));
         let plain = rest.is_some_and(|rest| {
-            !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\"\\".contains(&b))
+            !rest.is_empty()
+                && !rest.starts_with('/')
+                && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\"\\".contains(&b))
         });
         if !plain || http.len() > 160 {
-            return Err(format!("the public URL is http(s)://host[:port][/prefix], at most 160 characters; got {url:?}"));
+            return Err(format!(
+                "the public URL is http(s)://host[:port][/prefix], at most 160 characters; got {url:?}"
+            ));
         }
         Ok(Self { http: http.to_owned(), ws: http.replacen("http", "ws", 1) })
     }
@@ -33,7 +37,9 @@ impl Base {
         let local = SocketAddr::new(ip, local.port());
         let localhost = host.filter(|host| ip.is_loopback() && *host == format!("localhost:{}", local.port()));
         let bare = host.filter(|host| {
-            local.port() == 80 && (host.trim_matches(['[', ']']).parse::<IpAddr>() == Ok(ip) || (ip.is_loopback() && *host == "localhost"))
+            local.port() == 80
+                && (host.trim_matches(['[', ']']).parse::<IpAddr>() == Ok(ip)
+                    || (ip.is_loopback() && *host == "localhost"))
         });
         let host = localhost.or(bare).map_or_else(|| local.to_string(), str::to_owned);
         Self { http: format!("http://{host}"), ws: format!("ws://{host}") }
@@ -48,7 +54,9 @@ mod tests {
     fn a_public_url() {
         let base = Base::parse("https://registry.example/byway/").unwrap();
         assert_eq!((&*base.http, &*base.ws), ("https://registry.example/byway", "wss://registry.example/byway"));
-        for wrong in ["", "registry.example", "ws://h", "http://", "http:///x", "http://h/?q", "http://u@h", "http://h h"] {
+        for wrong in
+            ["", "registry.example", "ws://h", "http://", "http:///x", "http://h/?q", "http://u@h", "http://h h"]
+        {
             assert!(Base::parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -7,10 +7,10 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use byway_api::{NetworkId, PeerId, SignalAddress, UserId};
 use byway_socket::Device;
 use byway_wire::{OpenMembership, VerifiedRecord, base64url};
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,9 @@ pub(crate) async fn active_peers(
 ) -> Answer {
     let network = network(&path?.0)?;
     caller.must_fit(&network)?;
-    let bad = |e: String| Problem::bad_request("invalid_query", format!("{e}; use ?after=<next of the page before>&limit=1..200"));
+    let bad = |e: String| {
+        Problem::bad_request("invalid_query", format!("{e}; use ?after=<next of the page before>&limit=1..200"))
+    };
     let Query(query) = query.map_err(|e| bad(e.to_string()))?;
     let limit = query.limit.unwrap_or(app.config.limits.page).clamp(1, app.config.limits.page);
     let after = match &query.after {
@@ -134,13 +136,13 @@ pub(crate) async fn peer(State(app): State<Arc<App>>, caller: Caller, path: Path
     let Path((network_name, user)) = path?;
     let network = network(&network_name)?;
     caller.must_fit(&network)?;
-    let user = UserId::new(&user).map_err(|e| Problem::bad_request("invalid_user", format!("{e}; percent-encode it")))?;
+    let user =
+        UserId::new(&user).map_err(|e| Problem::bad_request("invalid_user", format!("{e}; percent-encode it")))?;
     let now = app.config.clock.now();
     let mut peers = app.backend.lookup(&network, &user, now).await?;
     let alive = app.backend.coordinators(&network, now).await?;
-    let online = |peer: &Peer| {
-        app.hub.is_attached(&peer.device) || peer.announced_at > now.minus(app.config.times.online)
-    };
+    let online =
+        |peer: &Peer| app.hub.is_attached(&peer.device) || peer.announced_at > now.minus(app.config.times.online);
     peers.sort_by_key(|peer| (!online(peer), std::cmp::Reverse(peer.last_seen)));
     peers.truncate(LISTED);
     let mut coordinators: Vec<PeerId> = Vec::new();
@@ -188,12 +190,7 @@ struct AnnounceAnswer {
 }
 
 /// `POST /network/{networkId}/announce`
-pub(crate) async fn announce(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    path: PathOf<String>,
-    body: Body,
-) -> Answer {
+pub(crate) async fn announce(State(app): State<Arc<App>>, caller: Caller, path: PathOf<String>, body: Body) -> Answer {
     let network = network(&path?.0)?;
     caller.must_fit(&network)?;
     let body: AnnounceBody = read(&app, body).await?;
@@ -255,7 +252,10 @@ pub(crate) async fn announce(
             Err(Problem::new(StatusCode::CONFLICT, "stale_record", message).with("seq", answer.seq))
         }
         Announced::UserFull => {
-            let message = format!("this user has {} devices already; one of them must go first", app.config.limits.devices_per_user);
+            let message = format!(
+                "this user has {} devices already; one of them must go first",
+                app.config.limits.devices_per_user
+            );
             Err(Problem::new(StatusCode::CONFLICT, "too_many_devices", message))
         }
         Announced::Full => {
@@ -277,11 +277,13 @@ fn address(caller: &Caller, body: &AnnounceBody, record: &VerifiedRecord) -> Res
     match body.signal_address.as_deref().filter(|address| !address.is_empty()) {
         None => Ok(record.addresses().first().cloned().unwrap_or(ours)),
         Some(given) => {
-            let given = SignalAddress::new(given).map_err(|e| Problem::bad_request("invalid_address", e.to_string()))?;
+            let given =
+                SignalAddress::new(given).map_err(|e| Problem::bad_request("invalid_address", e.to_string()))?;
             if given == ours || record.addresses().contains(&given) {
                 return Ok(given);
             }
-            let message = format!("signalAddress must be one of the record's addresses, or this registry's socket {ours}");
+            let message =
+                format!("signalAddress must be one of the record's addresses, or this registry's socket {ours}");
             Err(Problem::bad_request("address_mismatch", message))
         }
     }
@@ -289,7 +291,8 @@ fn address(caller: &Caller, body: &AnnounceBody, record: &VerifiedRecord) -> Res
 
 /// From `coordinator` or `coordinator;cap=64`.
 fn capacity(capabilities: &[String]) -> Option<u32> {
-    let mut parameters = capabilities.iter().map(|c| c.split(';')).find_map(|mut c| (c.next() == Some("coordinator")).then_some(c))?;
+    let mut parameters =
+        capabilities.iter().map(|c| c.split(';')).find_map(|mut c| (c.next() == Some("coordinator")).then_some(c))?;
     let cap = parameters.find_map(|parameter| parameter.strip_prefix("cap="));
     Some(cap.and_then(|cap| cap.parse().ok()).unwrap_or(DEFAULT_CAPACITY))
 }
@@ -315,7 +318,8 @@ pub(crate) async fn heartbeat(State(app): State<Arc<App>>, caller: Caller, body:
     let device = caller.must_prove(&network, "a heartbeat")?;
     let proved = device.peer.to_string();
     if body.peer_id != proved {
-        let message = format!("peerId is {:.80}, the proof of {proved}; a device sends only its own heartbeat", body.peer_id);
+        let message =
+            format!("peerId is {:.80}, the proof of {proved}; a device sends only its own heartbeat", body.peer_id);
         return Err(Problem::bad_request("peer_mismatch", message));
     }
     let now = app.config.clock.now();
@@ -338,7 +342,10 @@ async fn read<T: DeserializeOwned>(app: &App, body: Body) -> Result<T, Problem> 
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     })?;
     serde_json::from_slice(&bytes).map_err(|e| {
-        Problem::bad_request("invalid_json", format!("{e}; send JSON with the fields of sdk/docs/protocol.md, section Registry"))
+        Problem::bad_request(
+            "invalid_json",
+            format!("{e}; send JSON with the fields of sdk/docs/protocol.md, section Registry"),
+        )
     })
 }
 

@@ -254,7 +254,8 @@ mod tests {
         let path = dir.path().join("registry.toml");
         std::fs::write(&path, "open = true\nlisten = \"0.0.0.0:1\"\nburst = 5\npublic-url = \"https://h\"\n").unwrap();
         let config =
-            configure(parse(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:2", "--db", ":memory:"])).unwrap();
+            configure(parse(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:2", "--db", ":memory:"]))
+                .unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:2");
         assert_eq!((config.open, config.limits.burst), (true, 5));
         assert_eq!(config.public_url.as_deref(), Some("https://h"));

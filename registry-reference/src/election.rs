@@ -41,7 +41,12 @@ pub(crate) fn elect(
 }
 
 fn rank(network: &NetworkId, day: i64, peer: &PeerId) -> [u8; 32] {
-    Sha256::new().chain_update(network.as_str()).chain_update(day.to_be_bytes()).chain_update(peer.as_bytes()).finalize().into()
+    Sha256::new()
+        .chain_update(network.as_str())
+        .chain_update(day.to_be_bytes())
+        .chain_update(peer.as_bytes())
+        .finalize()
+        .into()
 }
 
 #[cfg(test)]

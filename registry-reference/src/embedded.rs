@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use byway_api::{NetworkId, PeerId, SignalAddress, UserId, WallTime};
 use byway_socket::Device;
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::backend::{
-    Announce, Announced, BackendError, Cursor, Page, Peer, RegistryBackend, Standing, Swept,
-};
+use crate::backend::{Announce, Announced, BackendError, Cursor, Page, Peer, RegistryBackend, Standing, Swept};
 use crate::config::Database;
 use crate::live::Live;
 use crate::sqlite::Sqlite;

@@ -40,9 +40,7 @@ mod server;
 mod socket;
 mod sqlite;
 
-pub use backend::{
-    Announce, Announced, BackendError, Cursor, Page, Peer, RegistryBackend, Standing, Swept,
-};
+pub use backend::{Announce, Announced, BackendError, Cursor, Page, Peer, RegistryBackend, Standing, Swept};
 pub use byway_socket::SignalBus;
 pub use cli::{RunError, run};
 pub use clock::{Clock, ManualClock, SystemClock};

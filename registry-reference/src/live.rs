@@ -143,8 +143,8 @@ impl Network {
 mod tests {
     use std::time::Duration;
 
-    use byway_api::SignalAddress;
     use bytes::Bytes;
+    use byway_api::SignalAddress;
 
     use super::*;
 

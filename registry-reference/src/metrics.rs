@@ -90,12 +90,9 @@ impl Metrics {
         }
         page.head("signals_total", "counter", "envelopes by what became of them");
         let s = &now.signals;
-        for (status, n) in [
-            ("delivered", s.delivered),
-            ("forwarded", s.forwarded),
-            ("no_such_peer", s.no_such_peer),
-            ("busy", s.busy),
-        ] {
+        for (status, n) in
+            [("delivered", s.delivered), ("forwarded", s.forwarded), ("no_such_peer", s.no_such_peer), ("busy", s.busy)]
+        {
             page.line("signals_total", &format!("{{status=\"{status}\"}}"), n);
         }
         page.one("networks", "gauge", "networks with active peers", now.networks);

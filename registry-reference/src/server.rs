@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::Router;
 use byway_socket::{Device, Hub, SignalBus};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -182,11 +182,12 @@ impl RunningRegistry {
 }
 
 fn router(app: Arc<App>) -> Router {
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods(Any)
-        .allow_headers(Any)
-        .expose_headers([DPOP_NONCE, header::ETAG, header::RETRY_AFTER, header::WWW_AUTHENTICATE]);
+    let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any).expose_headers([
+        DPOP_NONCE,
+        header::ETAG,
+        header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
+    ]);
     Router::new()
         .route("/network/{network}/active-peers", get(calls::active_peers))
         .route("/network/{network}/announce", post(calls::announce))

@@ -12,10 +12,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use byway_api::PeerId;
 use byway_socket::{Arrival, Closed, Device, Packet, Routed, SignalBus, Socket};
 use byway_wire::limits;
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
@@ -59,7 +59,9 @@ pub(crate) async fn upgrade(
         .on_upgrade(move |websocket| async move {
             let served = Box::pin(app.hub.serve(adapted(websocket), arrival)).await;
             app.metrics.socket_closed(&served.closed);
-            if matches!(served.closed, Closed::Refused(_) | Closed::TooLate | Closed::Malformed(_)) && served.device.is_none() {
+            if matches!(served.closed, Closed::Refused(_) | Closed::TooLate | Closed::Malformed(_))
+                && served.device.is_none()
+            {
                 let _ = app.failed_auths.take(&ip);
                 app.metrics.failed_auth();
             }
@@ -105,9 +107,7 @@ fn adapted(websocket: WebSocket) -> impl Socket<Error> {
                 Packet::Frame(bytes) => Message::Binary(bytes),
                 Packet::Ping => Message::Ping(Bytes::new()),
                 Packet::Pong => Message::Pong(Bytes::new()),
-                Packet::Close(code) => {
-                    Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static("") }))
-                }
+                Packet::Close(code) => Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static("") })),
             }))
         })
 }

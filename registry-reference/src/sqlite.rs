@@ -20,6 +20,9 @@ const QUEUE: usize = 1024;
 /// Calls in one transaction.
 const BATCH: usize = 128;
 
+/// How long a registry that is just stopping may still hold the file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
 const SCHEMA: &str = "
 CREATE TABLE active_peers (
   network_id TEXT NOT NULL, user_id TEXT NOT NULL, peer_id TEXT NOT NULL, signal_address TEXT NOT NULL,
@@ -132,10 +135,7 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Job>) {
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-fn in_savepoint<T>(
-    connection: &Connection,
-    f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+fn in_savepoint<T>(connection: &Connection, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     connection.execute_batch("SAVEPOINT call")?;
     match f(connection) {
         Ok(value) => connection.execute_batch("RELEASE call").map(|()| value),
@@ -148,11 +148,12 @@ fn in_savepoint<T>(
 
 fn prepare(connection: &Connection) -> Result<(), BackendError> {
     let failed = |e: rusqlite::Error| BackendError::Failed(e.to_string());
+    connection.busy_timeout(LOCK_PATIENCE).map_err(failed)?;
     // What is lost in a power cut is announced again; a crash of the process loses nothing.
     connection
         .execute_batch(
             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-             PRAGMA journal_size_limit = 16777216; PRAGMA busy_timeout = 2000; BEGIN IMMEDIATE;",
+             PRAGMA journal_size_limit = 16777216; BEGIN IMMEDIATE;",
         )
         .map_err(failed)?;
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::{PeerId, Prover, SignalError, SignalErrorKind};
 use byway_wire::{SocketFrame, SocketStatus, peek};
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -137,7 +137,9 @@ impl Client {
                 Closed::Full | Closed::Flood => SignalErrorKind::Busy,
                 _ => SignalErrorKind::Unreachable,
             };
-            return Err(SignalError::new(kind, config.plugin, "could not attach to the signalling socket").with_source(why));
+            return Err(
+                SignalError::new(kind, config.plugin, "could not attach to the signalling socket").with_source(why)
+            );
         }
         let queue = Queue::new(config.in_flight + 1, usize::MAX);
         let (to_inbox, inbox) = mpsc::channel(config.queue.max(1));
@@ -255,8 +257,12 @@ impl Shared {
         Some((Ticket { shared: self, seq }, receiver))
     }
 
-    async fn run<S, E>(self: Arc<Self>, mut socket: S, inbox: mpsc::Sender<Incoming>, ended: watch::Sender<Option<Closed>>)
-    where
+    async fn run<S, E>(
+        self: Arc<Self>,
+        mut socket: S,
+        inbox: mpsc::Sender<Incoming>,
+        ended: watch::Sender<Option<Closed>>,
+    ) where
         S: Socket<E>,
         E: fmt::Display,
     {

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use byway_api::{Member, Membership, NetworkId, PeerId, Proof, WallTime, async_trait};
 use bytes::Bytes;
+use byway_api::{Member, Membership, NetworkId, PeerId, Proof, WallTime, async_trait};
 
 /// A device in its network: what an attached socket is known as. Envelopes never cross networks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::PeerId;
 use byway_wire::{SocketFrame, limits, peek};
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -190,7 +190,16 @@ impl Hub {
     }
 
     fn build(config: HubConfig, gate: Arc<dyn Gate>, bus: Option<Arc<dyn SignalBus>>) -> Self {
-        Self { inner: Arc::new(Inner { config, gate, bus, table: Mutex::default(), gone: Notify::new(), counts: Counts::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                gate,
+                bus,
+                table: Mutex::default(),
+                gone: Notify::new(),
+                counts: Counts::default(),
+            }),
+        }
     }
 
     /// Attaches a device of this process. `None` if the device is attached already, or the hub is closed.

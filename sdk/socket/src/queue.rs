@@ -107,8 +107,8 @@ fn weight(frame: &SocketFrame) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use byway_api::PeerId;
     use bytes::Bytes;
+    use byway_api::PeerId;
 
     use super::*;
 

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::PeerId;
 use byway_wire::{SocketFrame, SocketStatus, WireError};
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{sleep_until, timeout};
 

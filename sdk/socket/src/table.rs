@@ -42,7 +42,8 @@ impl Table {
             return Err(Closed::Stopping);
         }
         let crowded = from.is_some_and(|ip| {
-            !ip.is_loopback() && self.half_open.values().filter(|other| **other == Some(ip)).count() >= max_half_open_per_ip
+            !ip.is_loopback()
+                && self.half_open.values().filter(|other| **other == Some(ip)).count() >= max_half_open_per_ip
         });
         if crowded || self.half_open.len() >= max_half_open {
             return Err(Closed::Full);

@@ -43,10 +43,9 @@ where
                 Packet::Frame(bytes) => Message::Binary(bytes),
                 Packet::Ping => Message::Ping(bytes::Bytes::new()),
                 Packet::Pong => Message::Pong(bytes::Bytes::new()),
-                Packet::Close(code) => Message::Close(Some(CloseFrame {
-                    code: CloseCode::from(code),
-                    reason: Utf8Bytes::from_static(""),
-                })),
+                Packet::Close(code) => {
+                    Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static("") }))
+                }
             }))
         })
 }

@@ -6,10 +6,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::{SignalErrorKind, WallTime};
 use byway_socket::{Client, ClientConfig, Closed, HubConfig, Incoming, Packet, Routed};
 use byway_wire::{SocketFrame, SocketStatus, limits};
-use bytes::Bytes;
 use common::{End, Someone, TARGET, connect, dial, hub, mail, mail_of, pipe, someone};
 use futures_util::SinkExt;
 

@@ -6,10 +6,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::{PeerId, Prover};
 use byway_socket::{Arrival, Closed, Device, Hub, HubConfig, Packet, Routed, SignalBus};
 use byway_wire::{SocketErrorCode, SocketFrame, SocketStatus, limits};
-use bytes::Bytes;
 use common::{attached, dial, dial_with, hub, mail, mail_of, network, pipe, someone};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
@@ -91,7 +91,8 @@ async fn refused_with(claimed: PeerId, answer: impl FnOnce(&str, &str) -> Socket
 }
 
 fn is_unauthorized((frame, closed): &(SocketFrame, Closed)) -> bool {
-    matches!(frame, SocketFrame::Error { code: SocketErrorCode::Unauthorized, .. }) && matches!(closed, Closed::Refused(_))
+    matches!(frame, SocketFrame::Error { code: SocketErrorCode::Unauthorized, .. })
+        && matches!(closed, Closed::Refused(_))
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@
 
 mod common;
 
+use bytes::Bytes;
 use byway_socket::{Arrival, Client, ClientConfig, Closed, HubConfig, Incoming, over_websocket, websocket_config};
 use byway_wire::limits;
-use bytes::Bytes;
 use common::{Someone, hub, mail_of, someone};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::{NetworkId, PeerId, Proof, Prover, Secret, SignalError, UserId, WallTime};
 use byway_socket::{Arrival, Challenge, Client, ClientConfig, Device, Gate, Hub, HubConfig, Packet, Refusal, Served};
 use byway_wire::{DeviceKey, OpenMembership, SocketFrame, issue_self_token, make_proof};
-use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::task::JoinHandle;
