@@ -72,7 +72,7 @@ macro_rules! __step_promises {
 
 /// Tests a discovery step against its contract: a module `$suite` with one test per promise.
 ///
-/// `$fixture` makes a [`StepFixture`](step::StepFixture); it is evaluated anew for each test, inside
+/// `$fixture` makes a [`StepFixture`](crate::step::StepFixture); it is evaluated anew for each test, inside
 /// a tokio runtime, and may `.await`.
 #[macro_export]
 macro_rules! step_conformance {
