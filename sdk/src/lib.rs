@@ -7,8 +7,9 @@
 //! moment cannot find a third one whom both of them know. Byway turns this around. A member that is
 //! looked for is sought among those already connected, in memory of earlier encounters, and at members
 //! who volunteered to help; a registry is the last resort and never a dependency. Kill it and
-//! everything goes on, also after restarts. Messages go directly where that works, through any common
-//! neighbour where it does not (end-to-end encrypted), and wait, durably, where nothing does.
+//! everything goes on, also after restarts. Members who have a neighbour in common need no server to
+//! connect: the neighbour carries the handshake, sealed. Messages go over direct connections, and wait,
+//! durably, for as long as there is none.
 //!
 //! # When not to use it
 //!
@@ -19,8 +20,8 @@
 //! * For streams, files or calls: messages have at most 55 KiB. Use it to find the way and to
 //!   agree, and something else to carry the bulk.
 //! * Against traffic analysis: peers see each other's IP addresses.
-//! * Where deniability or forward secrecy of each single *carried* message is a must: those are
-//!   encrypted to keys that live for up to 28 days. Direct connections are forward secret.
+//! * Yet, between members who can only be reached through a third one: a member behind another one is
+//!   shown as online, but messages to it wait until a direct connection can be made.
 //!
 //! # The whole of it
 //!
@@ -82,6 +83,7 @@ mod keys_file;
 mod ladder;
 #[cfg(feature = "listener")]
 mod listener;
+mod listening;
 mod members;
 mod metrics;
 mod network;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use byway_api::{
-    KeyErrorKind, KeyStore, Membership, NetworkId, Route, RouteStore, StoreErrorKind, TransportErrorKind, UserId,
+    KeyErrorKind, KeyStore, Membership, NetworkId, Route, RouteStore, Signaling, StoreErrorKind, TransportErrorKind,
+    UserId,
 };
 use byway_wire::{OpenMembership, VerifiedRecord, WireError};
 
@@ -13,6 +14,7 @@ use crate::error::{BuildError, Part, Problem};
 use crate::inbox::Inbox;
 use crate::invite::Invite;
 use crate::keys_file::FileKeys;
+use crate::listening::Listening;
 use crate::network::{Network, Rule};
 use crate::node::Node;
 use crate::profile::Profile;
@@ -27,7 +29,7 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
         store,
         keys,
         ladder,
-        mut carriers,
+        carriers,
         listener,
         advertise,
         bootstrap,
@@ -53,7 +55,7 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
     let (steps, ladder_problems) = ladder.finish();
     problems.extend(ladder_problems);
     let invites = invites(&bootstrap, joined.as_ref(), &mut problems);
-    let listening = listening(listener, &advertise, &mut problems);
+    let listening = Listening::check(listener, advertise, &mut problems);
     if let Err(problem) = tuning_fits(&tuning) {
         problems.push(problem);
     }
@@ -70,22 +72,32 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
         problems.push(from_keys(&error));
     }
 
+    #[cfg(feature = "listener")]
+    let own = match (listening, &joined, &store) {
+        (Some(listening), Some(joined), Some(store)) => {
+            problems.take(listening.open(Arc::clone(&joined.membership), &**store).await)
+        }
+        _ => None,
+    };
+    #[cfg(not(feature = "listener"))]
+    drop(listening);
+
     let (Some(joined), Some(keys), Some(store), true) = (joined, keys, store.clone(), problems.is_empty()) else {
         if let Some(store) = store {
-            // Only to give the lock back; nothing was written.
+            // For the lock; what little was written may be lost.
             let _ = store.close().await;
         }
         return Err(BuildError::new(problems));
     };
-    if let Some(listening) = listening {
-        let _ = (&listening, &mut carriers);
-    }
 
     let Joined { network, user, membership, credential } = joined;
     let mut config = EngineConfig::new(network, user, keys, credential, membership, store);
     config.transports = transports;
     config.steps = steps;
-    config.carriers = carriers;
+    // In this order their addresses stand in our record: our own listener before any server.
+    #[cfg(feature = "listener")]
+    config.carriers.extend(own.map(|own| Arc::new(own) as Arc<dyn Signaling>));
+    config.carriers.extend(carriers);
     config.bootstrap = invites;
     config.tuning = tuning;
     config.clock = clock;
@@ -250,46 +262,6 @@ fn tuning_fits(tuning: &byway_core::Tuning) -> Result<(), Problem> {
         wrong("jitter is a share between 0 and 0.5")
     } else {
         Ok(())
-    }
-}
-
-/// A listener that is wanted, checked as far as that is possible without opening it.
-struct Listening {
-    address: std::net::SocketAddr,
-    advertise: Vec<String>,
-}
-
-fn listening(address: Option<String>, advertise: &[String], problems: &mut Vec<Problem>) -> Option<Listening> {
-    let Some(address) = address else {
-        if !advertise.is_empty() {
-            let text = "an address is advertised and no listener is there";
-            problems.push(Problem::new(
-                Part::Listener,
-                text,
-                "add .listener(\"0.0.0.0:0\"), or take .advertise(..) out",
-            ));
-        }
-        return None;
-    };
-    if !cfg!(feature = "listener") {
-        let text = "this build has no listener";
-        problems.push(Problem::new(Part::Listener, text, "build byway with the feature `listener`"));
-        return None;
-    }
-    for url in advertise {
-        let here = byway_api::PeerId::from_bytes([0; 32]);
-        if let Err(error) = byway_api::SignalAddress::socket(url, here) {
-            let text = format!("{url:?} cannot be advertised: {error}");
-            problems.push(Problem::new(Part::Listener, text, "give a URL of the form ws://host:port"));
-        }
-    }
-    match address.parse() {
-        Ok(address) => Some(Listening { address, advertise: advertise.to_vec() }),
-        Err(_) => {
-            let text = format!("{address:?} is not an address to listen at");
-            problems.push(Problem::new(Part::Listener, text, "give an IP address and a port: \"0.0.0.0:0\""));
-            None
-        }
     }
 }
 
