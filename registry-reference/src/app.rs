@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use byway_socket::{Device, Hub};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::Config;
 use crate::backend::RegistryBackend;
@@ -26,6 +26,27 @@ pub(crate) struct App {
     pub(crate) failed_auths: Limiter<IpAddr>,
     pub(crate) metrics: Metrics,
     pub(crate) closing: AtomicBool,
-    /// Held by every upgraded socket's task: shutdown waits until the last one is dropped.
-    pub(crate) running: mpsc::Sender<()>,
+    /// Tasks of upgraded sockets; shutdown waits for the last one.
+    pub(crate) upgraded: watch::Sender<usize>,
+}
+
+/// Counts one upgraded socket for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Upgraded(Arc<App>);
+
+impl Upgraded {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        app.upgraded.send_modify(|n| *n += 1);
+        Self(app)
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        &self.0
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        self.0.upgraded.send_modify(|n| *n -= 1);
+    }
 }

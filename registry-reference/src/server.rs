@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -63,14 +62,13 @@ pub enum ServeError {
 
 /// A registry that runs until it is shut down.
 ///
-/// Dropping it stops it at once, without a goodbye.
+/// Dropping it stops it as well, without waiting for anything.
 #[derive(Debug)]
 pub struct RunningRegistry {
     address: SocketAddr,
     app: Arc<App>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
-    sockets: mpsc::Receiver<()>,
 }
 
 /// Starts a registry with the embedded backend.
@@ -103,7 +101,6 @@ pub async fn serve_with(
     let (seen, attendance) = mpsc::channel(ATTENDANCE);
     let gate = SocketGate { nonces: Arc::clone(&nonces), clock: Arc::clone(&config.clock), open: config.open };
     let hub = Hub::with_bus(config.hub.clone(), Arc::new(gate), Arc::new(Attendance { seen, others: bus }));
-    let (running, sockets) = mpsc::channel(1);
     let limits = &config.limits;
     let app = Arc::new(App {
         public,
@@ -115,7 +112,7 @@ pub async fn serve_with(
         failed_auths: Limiter::new(limits.failed_auths_per_minute, limits.failed_auths_per_minute, limits.remembered),
         metrics: Metrics::default(),
         closing: AtomicBool::new(false),
-        running,
+        upgraded: watch::Sender::new(0),
         config,
     });
 
@@ -132,7 +129,7 @@ pub async fn serve_with(
     tasks.spawn(keep_attendance(Arc::clone(&app), attendance, stopped.clone()));
     tasks.spawn(clean_up(Arc::clone(&app), stopped));
     tracing::info!(target: "byway::registry", %address, "listening");
-    Ok(RunningRegistry { address, app, tasks, stop, sockets })
+    Ok(RunningRegistry { address, app, tasks, stop })
 }
 
 impl RunningRegistry {
@@ -162,22 +159,26 @@ impl RunningRegistry {
     pub async fn shutdown(mut self) {
         self.app.closing.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
-        let limit = self.app.config.times.shutdown;
-        let hub = self.app.hub.clone();
+        let app = Arc::clone(&self.app);
         let tasks = &mut self.tasks;
         let all = async {
-            hub.close().await;
+            app.hub.close().await;
+            let mut upgraded = app.upgraded.subscribe();
+            let _ = upgraded.wait_for(|n| *n == 0).await;
             while tasks.join_next().await.is_some() {}
         };
-        if timeout(limit, all).await.is_err() {
+        if timeout(app.config.times.shutdown, all).await.is_err() {
             tracing::warn!(target: "byway::registry", "some connections did not end in time");
         }
         self.tasks.shutdown().await;
-        self.app.backend.close().await;
-        // Tasks of sockets that were being upgraded find the hub closed and end by themselves.
-        let Self { app, mut sockets, .. } = self;
-        drop(app);
-        let _ = timeout(Duration::from_secs(1).min(limit), sockets.recv()).await;
+        app.backend.close().await;
+    }
+}
+
+impl Drop for RunningRegistry {
+    fn drop(&mut self) {
+        self.app.hub.stop();
+        self.stop.send_replace(true);
     }
 }
 

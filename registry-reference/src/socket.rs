@@ -19,7 +19,7 @@ use byway_wire::limits;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
-use crate::app::App;
+use crate::app::{App, Upgraded};
 use crate::auth::{origin, too_fast};
 use crate::problem::Problem;
 
@@ -49,7 +49,7 @@ pub(crate) async fn upgrade(
     let mut arrival = Arrival::new(claimed);
     arrival.from = Some(ip);
     arrival.host = Some(base.ws);
-    let running = app.running.clone();
+    let upgraded = Upgraded::new(app);
     let response = upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -57,15 +57,14 @@ pub(crate) async fn upgrade(
         .max_message_size(limits::SOCKET_FRAME_MAX)
         .max_frame_size(limits::SOCKET_FRAME_MAX)
         .on_upgrade(move |websocket| async move {
+            let app = upgraded.app();
             let served = Box::pin(app.hub.serve(adapted(websocket), arrival)).await;
             app.metrics.socket_closed(&served.closed);
-            if matches!(served.closed, Closed::Refused(_) | Closed::TooLate | Closed::Malformed(_))
-                && served.device.is_none()
-            {
+            let unproved = matches!(served.closed, Closed::Refused(_) | Closed::TooLate | Closed::Malformed(_));
+            if unproved && served.device.is_none() {
                 let _ = app.failed_auths.take(&ip);
                 app.metrics.failed_auth();
             }
-            drop(running);
         });
     Ok(response)
 }

@@ -161,7 +161,8 @@ impl Listener {
             return self.config.advertise.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         }
         let port = self.address.port();
-        let hosts = if self.address.ip().is_unspecified() { interfaces(self.address.ip()) } else { vec![self.address.ip()] };
+        let hosts =
+            if self.address.ip().is_unspecified() { interfaces(self.address.ip()) } else { vec![self.address.ip()] };
         hosts.into_iter().map(|ip| base(SocketAddr::new(ip, port))).collect()
     }
 
@@ -216,8 +217,12 @@ impl Signaling for Listener {
         let closed = || Self::error(SignalErrorKind::Closed, "the listener was attached before, or is closed");
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(closed)?;
         let device = Device::new(cx.network.clone(), cx.me);
-        let gate =
-            MemberGate { me: cx.me, network: cx.network, membership: Arc::clone(&self.membership), works: AtomicBool::new(true) };
+        let gate = MemberGate {
+            me: cx.me,
+            network: cx.network,
+            membership: Arc::clone(&self.membership),
+            works: AtomicBool::new(true),
+        };
         let hub = Hub::new(self.config.hub.clone(), Arc::new(gate));
         let local = hub.local(device).ok_or_else(closed)?;
         let home = self.bases().into_iter().next().unwrap_or_else(|| base(self.address));
@@ -317,7 +322,11 @@ impl Door {
 async fn serve(stream: TcpStream, from: SocketAddr, entry: Entry, limit: Duration, closing: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let mut claimed = None;
-    let upgrade = accept_hdr_async_with_config(stream, |request: &Request, response| claim(request, response, &mut claimed), Some(websocket_config()));
+    let upgrade = accept_hdr_async_with_config(
+        stream,
+        |request: &Request, response| claim(request, response, &mut claimed),
+        Some(websocket_config()),
+    );
     let websocket = match closing.run_until_cancelled(timeout(limit, upgrade)).await {
         Some(Ok(Ok(websocket))) => websocket,
         Some(Ok(Err(error))) => return tracing::debug!(target: "byway::listener", %from, %error, "no upgrade"),
@@ -374,10 +383,10 @@ impl Gate for MemberGate {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use byway_api::{Meter, Prover, Secret, StepError, UserId};
     use byway_socket::{Client, ClientConfig, Closed, Incoming};
     use byway_wire::{DeviceKey, OpenMembership, issue_self_token, make_proof};
-    use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_tungstenite::client_async_with_config;
 

@@ -192,11 +192,22 @@ pub fn someone(user: &str, n: u8) -> Someone {
     someone_of(TEAM, user, n)
 }
 
+/// A device for each number, however many.
+pub fn keyed(user: &str, n: u64) -> Someone {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&n.to_be_bytes());
+    seeded(TEAM, user, seed)
+}
+
 pub fn someone_of(network: &str, user: &str, n: u8) -> Someone {
-    let key = DeviceKey::from_seed(&Secret::new([n; 32]));
+    seeded(network, user, [n; 32])
+}
+
+fn seeded(network: &str, user: &str, seed: [u8; 32]) -> Someone {
+    let key = DeviceKey::from_seed(&Secret::new(seed));
     let (network, user) = (NetworkId::new(network).unwrap(), UserId::new(user).unwrap());
     let life = MINUTE * 60 * 24 * 30;
-    let credential = issue_self_token(&key, &network, &user, &key.peer(), NOW, life, [n; 16]);
+    let credential = issue_self_token(&key, &network, &user, &key.peer(), NOW, life, [7; 16]);
     Someone { key, user, network, credential, proofs: AtomicU64::new(0) }
 }
 

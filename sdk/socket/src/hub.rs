@@ -249,9 +249,14 @@ impl Hub {
         }
     }
 
+    /// Tells every socket to end, without waiting for it. From now on nobody attaches.
+    pub fn stop(&self) {
+        self.inner.table().close();
+    }
+
     /// Ends every socket and waits until the last [`serve`](Self::serve) has returned. Idempotent.
     pub async fn close(&self) {
-        self.inner.table().close();
+        self.stop();
         loop {
             let gone = self.inner.gone.notified();
             tokio::pin!(gone);

@@ -1,5 +1,5 @@
 //! The client's rules, against a real hub and against servers that misbehave.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 

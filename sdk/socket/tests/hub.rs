@@ -1,5 +1,5 @@
 //! The server's rules, over an in-memory socket.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The adapter for tungstenite, over real TCP.
 #![cfg(feature = "tungstenite")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 

@@ -1,5 +1,12 @@
 //! An in-memory socket, devices with keys, and a hub in front of them.
-#![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, clippy::unwrap_used)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::disallowed_methods
+)]
 
 use std::collections::VecDeque;
 use std::pin::Pin;
