@@ -50,7 +50,7 @@ impl NodeCore {
                 self.flush(now, peer, out);
             }
         }
-        if !linked {
+        if !linked && !self.sought_lately(now, &user) {
             self.seek(now, &user, out);
         }
     }
