@@ -267,8 +267,13 @@ impl NodeCore {
         if matches!(code, CloseCode::LOST | CloseCode::TIMEOUT) {
             self.lost(now, out);
         }
+        let unwanted = [CloseCode::LEAVING, CloseCode::FULL, CloseCode::REFUSED, CloseCode::PROTOCOL, CloseCode::BLOCKED];
+        let welcome = unwanted.contains(&code).then(|| self.turned_away(now, peer, now.tick - last.since));
         if self.outbox.has_open(&peer) {
-            self.retry_soon(now, &last.user.clone());
+            match welcome {
+                Some(next) => self.retry_at(now, &last.user, next),
+                None => self.retry_soon(now, &last.user),
+            }
         }
         self.anchors_soon(now);
     }

@@ -49,6 +49,8 @@ pub(super) struct RouteBook {
     addresses: BTreeMap<SignalAddress, WallTime>,
     score: Score,
     failures: u32,
+    /// Connections in a row that the peer made and then did not want.
+    turned_away: u32,
     not_before: Option<Tick>,
 }
 
@@ -70,12 +72,14 @@ impl RouteBook {
 
     pub(super) fn succeeded(&mut self) {
         self.score.succeeded();
-        self.forgive();
+        self.failures = 0;
+        self.not_before = None;
     }
 
     /// Waits are forgotten: something has changed.
     pub(super) const fn forgive(&mut self) {
         self.failures = 0;
+        self.turned_away = 0;
         self.not_before = None;
     }
 }
@@ -368,6 +372,18 @@ impl NodeCore {
         self.anchors_soon(now);
     }
 
+    /// The peer ended a connection on purpose. One that never wants us to stay (it has blocked us, is
+    /// suspended or full) connects well each time; without a growing wait we would dial it for ever.
+    pub(super) fn turned_away(&mut self, now: Now, peer: PeerId, lived: Duration) -> Tick {
+        let book = self.routes.entry(peer).or_default();
+        book.turned_away = if lived < self.tuning.dead_after { book.turned_away + 1 } else { 1 };
+        let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.turned_away.min(16) - 1);
+        let wait = self.rng.jittered(wait.min(self.tuning.anchor_retry_max), self.tuning.jitter);
+        let next = now.tick.plus(wait);
+        book.not_before = Some(next);
+        next
+    }
+
     fn dial_over(&mut self, now: Now, op: OpId, outcome: &str, out: &mut Vec<Out>) {
         let Some(dial) = self.dials.remove(&op) else { return };
         for user in dial.users {
@@ -516,6 +532,11 @@ impl NodeCore {
     /// A link with unacknowledged messages is lost.
     pub(super) fn retry_soon(&mut self, now: Now, user: &UserId) {
         let next = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 4, self.tuning.jitter));
+        self.retry_at(now, user, next);
+    }
+
+    /// What waits for a user is tried again at `next` at the latest.
+    pub(super) fn retry_at(&mut self, now: Now, user: &UserId, next: Tick) {
         let retry = self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next });
         retry.next = retry.next.min(next);
     }
@@ -530,6 +551,12 @@ impl NodeCore {
             self.retry_later(now, &user);
             self.seek(now, &user, out);
         }
+    }
+
+    /// A search for the user has just failed: another message to it waits for the next try instead of
+    /// costing a search of its own.
+    pub(super) fn sought_lately(&self, now: Now, user: &UserId) -> bool {
+        self.retries.get(user).is_some_and(|r| now.tick - r.last < self.tuning.retry)
     }
 
     /// When messages to a user are tried again.
