@@ -319,6 +319,7 @@ impl Door {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
 async fn serve(stream: TcpStream, from: SocketAddr, entry: Entry, limit: Duration, closing: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let mut claimed = None;
