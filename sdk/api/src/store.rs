@@ -174,14 +174,16 @@ pub struct ConnectionRow {
     pub connected_at: WallTime,
 }
 
-/// One change. A batch of them is atomic.
+/// One change. A batch of them is atomic. A kind that names neither `Duplicate` nor `Missing` is always
+/// `Done`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Write {
     /// A message enters the outbox. Durable. `Duplicate` if its key exists; the row is left as it is.
     Append(OutboxRow),
-    /// The unbound row of a message is replaced by one row per device. Durable. `Missing` if there is
-    /// no unbound row; nothing is written then.
+    /// The unbound row of a message is replaced by one row per device; a device that has a row already
+    /// keeps that one. Durable. `Missing` if there is no unbound row or no device; nothing is written
+    /// then.
     Bind {
         /// The message.
         message: MessageId,

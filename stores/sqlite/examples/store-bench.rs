@@ -133,6 +133,7 @@ async fn routes(file: &Path) -> Result<(), Failed> {
     store.close().await?;
     let begin = Instant::now();
     let mut config = SqliteConfig::default();
+    config.verify = false;
     SqliteStore::open_with(file, config.clone())?.close().await?;
     println!("  open and close              {:>7.1} ms", begin.elapsed().as_secs_f64() * 1000.0);
     let begin = Instant::now();

@@ -28,8 +28,8 @@ pub struct SqliteConfig {
     /// checkpoints, because a commit that overwrites the file is much cheaper than one that makes it
     /// grow.
     pub journal_size_limit: u64,
-    /// Verify the whole file when it is opened. Off: it reads every page, and damage is found and
-    /// reported where it is met anyway.
+    /// Verify the whole file when it is opened, so that a damaged one is never written. On: it reads
+    /// every page, about 1 ms for each MiB. Without it damage is reported where it is met.
     pub verify: bool,
     /// The most pages (4 KiB) the file may have; beyond that `apply` fails with `DiskFull`. No limit.
     pub max_pages: Option<u32>,
@@ -44,7 +44,7 @@ impl Default for SqliteConfig {
             busy_timeout: Duration::from_secs(5),
             checkpoint_pages: 1000,
             journal_size_limit: 16 * 1024 * 1024,
-            verify: false,
+            verify: true,
             max_pages: None,
         }
     }

@@ -78,8 +78,8 @@ struct Writing {
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it. The directory must exist. Blocks for as long as SQLite needs to
-    /// recover its log, some milliseconds.
+    /// Opens the file, or makes it. The directory must exist. Blocks while SQLite recovers its log and
+    /// verifies the file: some milliseconds, and about one more for each MiB.
     ///
     /// # Errors
     /// [`StoreErrorKind::Busy`] if another process has it open, `Corrupt` if it is damaged or not a

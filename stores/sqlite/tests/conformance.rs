@@ -30,7 +30,7 @@ impl InFile {
         config.loads = 1;
         config.checkpoint_pages = 50;
         config.journal_size_limit = 0;
-        config.verify = true;
+        config.verify = false;
         Self { config, ..Self::new() }
     }
 }

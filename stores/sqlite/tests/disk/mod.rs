@@ -241,8 +241,7 @@ impl Disk {
 }
 
 fn exists(file: &File) -> bool {
-    let names = file.pending.iter().rev();
-    let last = names.filter(|change| matches!(change, Change::Create | Change::Unlink)).next();
+    let last = file.pending.iter().rfind(|change| matches!(change, Change::Create | Change::Unlink));
     last.map_or(file.durable.is_some(), |change| matches!(change, Change::Create))
 }
 
