@@ -49,6 +49,27 @@ async fn a_suspended_node_is_silent_and_goes_on_afterwards() {
     soon("delivery", sent.delivered()).await.unwrap();
 }
 
+/// A device that is suspended, or has blocked us, lets us connect and pass Hello, and ends it then. Each
+/// time that counted as a success, so that it was dialled again a quarter of a second later, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_member_who_does_not_want_us_is_not_dialled_for_ever() {
+    for blocked in [false, true] {
+        let world = InMemory::new();
+        let (alice, _alices) = start(&world, "alice").await;
+        let (bob, mut bobs) = start(&world, "bob").await;
+        connect(&bob, "alice").await;
+        if blocked {
+            alice.block("bob").await.unwrap();
+        } else {
+            alice.suspend().await;
+        }
+        bob.chat("alice").unwrap().send("hello?").await.unwrap();
+        assert!(pass(10 * MINUTE, &mut bobs).await.is_none());
+        let connects = bob.metrics().await.unwrap().core.connects;
+        assert!(connects <= 15, "{connects} connections in ten minutes, blocked: {blocked}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_shutdown_everything_says_so_and_nothing_is_left() {
     let before = tasks();
