@@ -412,7 +412,7 @@ impl Live {
 
     fn send_close(&mut self, code: CloseCode, now: Instant) -> bool {
         let Some(mut channel) = self.channel.and_then(|id| self.pc.data_channel(id)) else { return false };
-        channel.send_text(now, format!("{CLOSE}{}", code.0)).is_ok()
+        channel.send_text(now, close_message(code)).is_ok()
     }
 
     /// Whether, and how, the connection is to end now.
@@ -451,7 +451,13 @@ impl Live {
     }
 }
 
-fn parse_close(message: &[u8]) -> Option<CloseCode> {
+/// The message that ends a connection with `code`.
+pub(crate) fn close_message(code: CloseCode) -> String {
+    format!("{CLOSE}{}", code.0)
+}
+
+/// The code of such a message.
+pub(crate) fn parse_close(message: &[u8]) -> Option<CloseCode> {
     std::str::from_utf8(message).ok()?.strip_prefix(CLOSE)?.parse().ok().map(CloseCode)
 }
 

@@ -64,6 +64,8 @@ mod peer;
 mod random;
 mod sdp;
 mod shared;
+#[cfg(feature = "webrtc-shell")]
+mod shell;
 mod signal_body;
 mod signals;
 mod socket;
@@ -82,6 +84,8 @@ use byway_api::{BindContext, Endpoint, Security, Transport, TransportCaps, Trans
 
 pub use config::{Config, TurnServer, WebRtc};
 pub use endpoint::WebRtcEndpoint;
+#[cfg(feature = "webrtc-shell")]
+pub use shell::{WebRtcShell, WebRtcShellEndpoint};
 pub use stats::Stats;
 
 /// The transport's name, on the wire and in errors.

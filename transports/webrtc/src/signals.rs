@@ -17,7 +17,7 @@ use crate::task::Tasks;
 /// Signals on their way at the same time; more are dropped, as a carrier may do.
 const MAX_SENDING: u32 = 64;
 /// Longest session id, in bytes.
-const MAX_SESSION: usize = 16;
+pub(crate) const MAX_SESSION: usize = 16;
 
 /// Sends signals that nobody waits for.
 #[derive(Debug)]

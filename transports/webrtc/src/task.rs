@@ -36,6 +36,21 @@ impl Tasks {
         set.len()
     }
 
+    /// Waits until every task ended that ends by itself, at most `patience`; `keep` are known to run on.
+    #[cfg(feature = "webrtc-shell")]
+    pub(crate) async fn settle(&self, keep: usize, patience: std::time::Duration) {
+        let rest = async {
+            loop {
+                let ended = std::future::poll_fn(|cx| lock(&self.set).poll_join_next(cx));
+                if self.count() <= keep || ended.await.is_none() {
+                    return;
+                }
+            }
+        };
+        // an error means that time is up
+        let _ = tokio::time::timeout(patience, rest).await;
+    }
+
     /// Cancels all and waits until they are gone.
     pub(crate) async fn shutdown(&self) {
         self.cancel.cancel();
