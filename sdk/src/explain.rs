@@ -58,7 +58,7 @@ impl fmt::Display for Explanation {
         }
         for dial in dials {
             write!(f, "\n  dial ..{} at {} ", dial.peer.short(), span(dial.started))?;
-            write!(f, "({}, by {}): {}", dial.address, dial.step, dial.outcome)?;
+            write!(f, "(by {}, {}): {}", dial.step, dial.address, dial.outcome)?;
         }
         match (queued, next_try) {
             (0, _) => Ok(()),
@@ -113,7 +113,7 @@ mod tests {
             "bob: not connected, messages wait (after 43 ms)",
             "finished, 1 route",
             "registry          not tried: no budget",
-            "(mem:7, by cache): no answer in time",
+            "(by cache, mem:7): no answer in time",
             "2 waiting, next try in 30.0 s",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");

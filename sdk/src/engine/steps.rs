@@ -185,17 +185,27 @@ impl Lookup for LookupView {
                 _ => None,
             })
         };
-        let recalled = routes.into_iter().filter_map(|(_, row)| match row {
-            Row::Route(row) => {
-                let route = Route::new(row.peer, row.address).with_last_seen(row.last_seen);
-                Some(match record_of(row.peer) {
-                    Some(record) => route.with_record(record),
-                    None => route,
-                })
+        let mut recalled: Vec<Route> = Vec::new();
+        for (_, row) in routes {
+            let Row::Route(row) = row else { continue };
+            let route = Route::new(row.peer, row.address).with_last_seen(row.last_seen);
+            recalled.push(match record_of(row.peer) {
+                Some(record) => route.with_record(record),
+                None => route,
+            });
+        }
+        // Devices that never connected have no proven routes, and still their own word.
+        for (_, row) in &records {
+            let Row::Record(row) = row else { continue };
+            let Ok(record) = shared.verify(&row.record) else { continue };
+            for address in record.addresses() {
+                if !recalled.iter().any(|r| r.peer == row.peer && r.address == *address) {
+                    recalled.push(Route::new(row.peer, address.clone()).with_record(row.record.clone()));
+                }
             }
-            _ => None,
-        });
-        Ok(recalled.collect())
+        }
+        recalled.truncate(limit);
+        Ok(recalled)
     }
 
     fn found(&self, route: Route) -> ControlFlow<()> {

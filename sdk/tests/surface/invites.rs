@@ -39,6 +39,19 @@ async fn members_of_an_invited_ones_network_are_found_through_it() {
     assert_eq!(next(&mut carols).await.text(), Some("alice knows you"));
 }
 
+/// Right after the start the node dials, on its own, the member whose invite it has. A lookup that
+/// began meanwhile found nothing new, ended at once, and said that there is no way.
+#[tokio::test(start_paused = true)]
+async fn a_search_for_somebody_who_is_being_dialled_waits_for_that() {
+    let world = InMemory::new();
+    let (alice, _alices) = start(&world, "alice").await;
+    let bob = member(&InMemory::on(world.network().clone()), "bob").bootstrap(alice.invite().unwrap());
+    let (bob, _bobs) = bob.spawn().await.unwrap();
+    connect(&bob, "alice").await;
+    let explanation = bob.explain("alice").await.unwrap().map(|explanation| explanation.to_string());
+    assert!(explanation.as_ref().is_none_or(|text| text.contains("connected over mem")), "{explanation:?}");
+}
+
 #[tokio::test]
 async fn an_invite_that_was_altered_anywhere_is_refused() {
     let world = InMemory::new();

@@ -108,7 +108,28 @@ impl NodeCore {
         let ladder = Ladder::new(&self.steps, &self.tuning, now.tick, now.wall);
         let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeMap::new() };
         self.lookups.insert(user.clone(), lookup);
+        self.join_dials(now, user);
         self.advance_lookup(now, user, out);
+    }
+
+    /// Dials of the user's devices that already run, for other reasons, belong to the lookup: it is
+    /// not over before they are.
+    fn join_dials(&mut self, now: Now, user: &UserId) {
+        let Some(lookup) = self.lookups.get_mut(user) else { return };
+        for dial in self.dials.values_mut().filter(|d| self.roster.user(&d.peer) == Some(user)) {
+            if !dial.users.insert(user.clone()) {
+                continue;
+            }
+            lookup.tried.entry(dial.peer).or_default().extend(dial.addresses.iter().cloned());
+            lookup.dials.push(DialTrace {
+                peer: dial.peer,
+                address: dial.addresses.first().map_or_else(String::new, ToString::to_string),
+                step: "known member",
+                started: now.tick - lookup.ladder.started(),
+                outcome: "dialling".into(),
+            });
+            lookup.ladder.dial_started();
+        }
     }
 
     fn link_keys(&self, user: &UserId) -> Vec<LinkKey> {
