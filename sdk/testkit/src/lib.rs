@@ -8,6 +8,7 @@
 //! | [`signals`] | an in-process [`SignalPort`](byway_api::SignalPort) that can lose, repeat and delay |
 //! | [`faults`] | keeps pairs of devices apart over any transport |
 //! | [`delay`] | latency for UDP on one machine |
+//! | [`sim`] | a simulator: many real cores, virtual time, faults from one seed |
 //! | [`promise`] | what a suite is made of |
 //!
 //! A suite is a list of promises. Each is a plain async function with a verdict, named for what it
@@ -18,6 +19,7 @@ pub mod delay;
 pub mod faults;
 pub mod promise;
 pub mod signals;
+pub mod sim;
 pub mod step;
 pub mod store;
 pub mod transport;

@@ -1,0 +1,141 @@
+//! Runs the simulator over many seeds.
+//!
+//! `byway-sim --nodes 20 --minutes 5 --seeds 20 [--first-seed N] [--faults none|default|harsh] [--json]`
+//!
+//! Prints what the runs add up to; ends with 1 if anything was broken. `--trace` prints every event of
+//! the runs to standard error.
+
+use std::process::ExitCode;
+
+use byway_testkit::sim::{Config, Faults, Outcome, Stats, TraceHash, run};
+
+const USAGE: &str = "byway-sim [--nodes N] [--minutes N] [--seeds N] [--first-seed N] \
+                     [--faults none|default|harsh] [--json] [--trace]";
+
+struct Options {
+    config: Config,
+    first_seed: u64,
+    seeds: u64,
+    json: bool,
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: Option<String>) -> Result<T, String> {
+    let value = value.ok_or(format!("{name} needs a number"))?;
+    value.parse().map_err(|_| format!("{name}: {value:?} is not a number that fits"))
+}
+
+fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut o = Options { config: Config::default(), first_seed: 1, seeds: 20, json: false };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--nodes" => o.config.nodes = number(&word, words.next())?,
+            "--minutes" => o.config.minutes = number(&word, words.next())?,
+            "--seeds" => o.seeds = number(&word, words.next())?,
+            "--first-seed" => o.first_seed = number(&word, words.next())?,
+            "--faults" => {
+                o.config.faults = match words.next().as_deref() {
+                    Some("none") => Faults::None,
+                    Some("default") => Faults::Default,
+                    Some("harsh") => Faults::Harsh,
+                    other => return Err(format!("--faults is none, default or harsh; got {other:?}")),
+                }
+            }
+            "--json" => o.json = true,
+            "--trace" => o.config.trace = true,
+            "--help" | "-h" => return Err(USAGE.to_owned()),
+            other => return Err(format!("{other:?} is not known\n{USAGE}")),
+        }
+    }
+    if !(2..=1_000).contains(&o.config.nodes) || o.config.minutes == 0 {
+        return Err("--nodes is 2 to 1000, --minutes at least 1".to_owned());
+    }
+    Ok(o)
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+struct Sum {
+    stats: Stats,
+    hash: TraceHash,
+    violations: usize,
+    failed: Vec<u64>,
+}
+
+impl Sum {
+    fn numbers(&self, o: &Options) -> Vec<(&'static str, String)> {
+        let s = &self.stats;
+        vec![
+            ("seeds", o.seeds.to_string()),
+            ("virtual_hours", format!("{:.2}", s.virtual_ms as f64 / 3_600_000.0)),
+            ("events", s.events.to_string()),
+            ("faults", s.faults.to_string()),
+            ("broken_connections", s.breaks.to_string()),
+            ("messages", s.messages.to_string()),
+            ("accepted", s.accepted.to_string()),
+            ("expired", s.expired.to_string()),
+            ("delivered_percent", format!("{:.3}", percent(s.delivered, s.accepted))),
+            ("delivered_or_expired_percent", format!("{:.3}", percent(s.delivered + s.expired, s.accepted))),
+            ("acknowledged_within_5s_percent", format!("{:.1}", percent(s.acknowledged_within_5s, s.accepted))),
+            ("connect_within_2s_percent", format!("{:.1}", percent(s.connected_within_2s, s.connected))),
+            ("registry_calls_per_member_minute", format!("{:.3}", s.registry_calls as f64 * 60_000.0 / s.member_ms as f64)),
+            ("registry_most_calls_in_10_minutes", s.registry_most_in_10_min.to_string()),
+            ("connections", s.connects.to_string()),
+            ("envelopes_relayed", s.relayed.to_string()),
+            ("duplicates_recognised", s.duplicates.to_string()),
+            ("settled_after_ms_at_most", s.settled_after_ms.to_string()),
+            ("violations", self.violations.to_string()),
+            ("trace_hash", self.hash.to_string()),
+        ]
+    }
+
+    fn print(&self, o: &Options) {
+        let numbers = self.numbers(o);
+        if o.json {
+            let field = |(name, value): &(&str, String)| match *name {
+                "trace_hash" => format!("\"{name}\":\"{value}\""),
+                _ => format!("\"{name}\":{value}"),
+            };
+            println!("{{{}}}", numbers.iter().map(field).collect::<Vec<_>>().join(","));
+        } else {
+            for (name, value) in numbers {
+                println!("{name:<36} {value}");
+            }
+        }
+    }
+}
+
+fn report(config: &Config, outcome: &Outcome) {
+    eprintln!("seed {} is broken", outcome.seed);
+    for line in &outcome.violations {
+        eprintln!("  VIOLATION {line}");
+    }
+    for line in &outcome.plan {
+        eprintln!("  plan: {line}");
+    }
+    eprintln!("  repro: {}", config.repro(outcome.seed));
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut sum = Sum { stats: Stats::default(), hash: TraceHash::EMPTY, violations: 0, failed: Vec::new() };
+    for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
+        let outcome = run(&options.config, seed);
+        sum.stats += &outcome.stats;
+        sum.hash = sum.hash.with(outcome.hash);
+        if !outcome.violations.is_empty() {
+            sum.violations += outcome.violations.len();
+            sum.failed.push(seed);
+            report(&options.config, &outcome);
+        }
+    }
+    sum.print(&options);
+    if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
