@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use byway_api::{DiscoveryStep, KeyStore, Membership, RouteStore, Signaling, Transport};
+use byway_api::{KeyStore, Membership, RouteStore, Signaling, Transport};
 use byway_core::Tuning;
 
 use crate::engine::Clock;
@@ -155,9 +155,10 @@ impl Builder {
         self
     }
 
-    /// Adds steps that the preset brings.
-    pub(crate) fn with_steps(mut self, steps: Vec<Arc<dyn DiscoveryStep>>) -> Self {
-        self.ladder = Ladder::from_steps(steps);
+    /// Reads the wall time once, at the start, and lets it follow tokio's clock from then on: for tests
+    /// under paused time.
+    pub fn runtime_clock(mut self) -> Self {
+        self.clock = Clock::Ticks;
         self
     }
 

@@ -9,7 +9,8 @@ use crate::error::{Part, Problem};
 /// The discovery steps in their order, to be changed inside
 /// [`Builder::discovery`](crate::Builder::discovery). Steps are named by
 /// [`DiscoveryStep::name`]; the standard ones are `existing`, `neighbours`, `cache`, `coordinators`,
-/// `registry` and `store-and-forward`.
+/// `registry` and `store-and-forward`
+/// ([`discovery::standard_steps`](crate::discovery::standard_steps), which [`From`] takes).
 ///
 /// A name that is not there, or twice there, is a problem that `spawn` reports with all the others.
 #[derive(Clone, Debug, Default)]
@@ -70,10 +71,6 @@ impl Ladder {
         self.steps.iter().map(|step| step.name())
     }
 
-    pub(crate) const fn from_steps(steps: Vec<Arc<dyn DiscoveryStep>>) -> Self {
-        Self { steps, problems: Vec::new() }
-    }
-
     /// The steps, and what is wrong with them.
     pub(crate) fn finish(mut self) -> (Vec<Arc<dyn DiscoveryStep>>, Vec<Problem>) {
         let mut names: Vec<_> = self.names().collect();
@@ -93,6 +90,12 @@ impl Ladder {
             self.problems.push(Problem::new(Part::Discovery, text, format!("use one of {names:?}")));
         }
         at
+    }
+}
+
+impl From<Vec<Arc<dyn DiscoveryStep>>> for Ladder {
+    fn from(steps: Vec<Arc<dyn DiscoveryStep>>) -> Self {
+        Self { steps, problems: Vec::new() }
     }
 }
 

@@ -18,9 +18,9 @@ const PORT: &str = "listener/port";
 
 /// A listener that is wanted.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "listener"), expect(dead_code, reason = "there is nothing to open"))]
 pub(crate) struct Listening {
     address: SocketAddr,
-    #[cfg_attr(not(feature = "listener"), expect(dead_code, reason = "read by the listener"))]
     advertise: Vec<String>,
 }
 

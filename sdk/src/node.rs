@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use byway_api::{IdError, MembershipError, MessageId, NetworkId, PeerId, StoreError, UserId};
+use byway_api::{IdError, MembershipError, MessageId, NetworkId, PeerId, SignalAddress, StoreError, UserId};
 
 use crate::builder::Builder;
 use crate::chat::{Chat, Sent};
@@ -48,6 +48,11 @@ impl Node {
     /// Our device.
     pub fn peer(&self) -> PeerId {
         self.engine.me().peer
+    }
+
+    /// Where others can reach this device, best first, as its signed record says.
+    pub fn addresses(&self) -> Vec<SignalAddress> {
+        self.engine.me().record.addresses().to_vec()
     }
 
     /// A conversation with a member, who need not be known or online.

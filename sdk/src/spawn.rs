@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use byway_api::{
-    KeyErrorKind, KeyStore, Membership, NetworkId, Route, RouteStore, Signaling, StoreErrorKind, TransportErrorKind,
-    UserId,
+    KeyErrorKind, KeyStore, Membership, NetworkId, Route, RouteStore, StoreErrorKind, TransportErrorKind, UserId,
 };
 use byway_wire::{OpenMembership, VerifiedRecord, WireError};
 
@@ -96,7 +95,7 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
     config.steps = steps;
     // In this order their addresses stand in our record: our own listener before any server.
     #[cfg(feature = "listener")]
-    config.carriers.extend(own.map(|own| Arc::new(own) as Arc<dyn Signaling>));
+    config.carriers.extend(own.map(|own| Arc::new(own) as Arc<dyn byway_api::Signaling>));
     config.carriers.extend(carriers);
     config.bootstrap = invites;
     config.tuning = tuning;

@@ -7,7 +7,6 @@ use byway_transport_memory::MemoryNetwork;
 use super::Preset;
 use super::directory::Directory;
 use crate::builder::Builder;
-use crate::engine::Clock;
 use crate::keys_file::MemoryKeys;
 
 /// Everything in one process: for tests and examples of apps.
@@ -42,12 +41,11 @@ impl InMemory {
 
 impl Preset for InMemory {
     fn configure(self, builder: Builder) -> Builder {
-        let mut builder = builder
+        builder
             .transport(self.network.transport())
             .store(MemoryStore::new())
             .keys(MemoryKeys::new())
-            .with_steps(standard_steps(Some(Arc::new(self.directory))));
-        builder.clock = Clock::Ticks;
-        builder
+            .discovery(|_| standard_steps(Some(Arc::new(self.directory))).into())
+            .runtime_clock()
     }
 }

@@ -13,7 +13,7 @@ impl Preset for Lan {
     fn configure(self, builder: Builder) -> Builder {
         builder
             .transport(WebRtc::default())
-            .with_steps(standard_steps(None))
+            .discovery(|_| standard_steps(None).into())
             .signaling(SocketCarrier::new(CarrierConfig::default(), Vec::new()))
             .listener("0.0.0.0:0")
     }

@@ -28,7 +28,8 @@ impl Preset for Standard {
         match RegistryClient::new(&self.registry, RegistryConfig::default()) {
             Ok(client) => {
                 let carrier = SocketCarrier::new(CarrierConfig::default(), vec![client.home()]);
-                builder.with_steps(standard_steps(Some(Arc::new(RegistryStep::new(client))))).signaling(carrier)
+                let steps = standard_steps(Some(Arc::new(RegistryStep::new(client))));
+                builder.discovery(|_| steps.into()).signaling(carrier)
             }
             Err(error) => {
                 builder.problems.push(Problem::new(
@@ -36,7 +37,7 @@ impl Preset for Standard {
                     format!("the registry cannot be used: {error}"),
                     "correct the URL given to Standard::registry(..)",
                 ));
-                builder.with_steps(standard_steps(None))
+                builder.discovery(|_| standard_steps(None).into())
             }
         }
     }

@@ -5,6 +5,8 @@
 mod building;
 mod invites;
 mod lifecycle;
+#[cfg(feature = "listener")]
+mod listener;
 mod members;
 mod messages;
 
