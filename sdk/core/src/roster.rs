@@ -210,8 +210,10 @@ impl Roster {
         let Some(device) = self.devices.get_mut(peer) else { return false };
         let before = device.claims.get(&reporter).map(|c| c.link);
         device.claims.insert(reporter, Claim { link, heard: now.tick });
+        // a clock that ran ahead for a while must not outbid the truth: what lies in the future loses
+        let worth = |b: Beacon| (b.at <= wall.plus(limits::CREDENTIAL_SKEW), b.at);
         if let Some(new) = beacon
-            && device.beacon.is_none_or(|b| b.at < new.at)
+            && device.beacon.is_none_or(|b| worth(b) < worth(new))
         {
             device.beacon = Some(new);
             if new.at <= wall.plus(limits::CREDENTIAL_SKEW) {

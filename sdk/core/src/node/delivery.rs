@@ -66,18 +66,22 @@ impl NodeCore {
             return;
         }
         for peer in devices {
-            self.pin(now, user, peer, out);
+            let by = self.record(&peer).and_then(|r| r.member().authorized_by);
+            self.pin(now, user, peer, by, out);
         }
         for (id, batch) in batches {
             self.store(Stored::Bind(id), batch, out);
         }
     }
 
-    /// First use pins a device to its user.
-    pub(super) fn pin(&mut self, now: Now, user: &UserId, peer: PeerId, out: &mut Vec<Out>) {
-        if self.roster.pin(user, peer) {
-            let pin = Write::Pin(PinRow { user: user.clone(), peer, since: now.wall });
-            self.store(Stored::Relaxed, vec![pin], out);
+    /// First use pins a device to its user, and with it the device that vouched for it: whoever met
+    /// the second device first must not take the first one for an impostor.
+    pub(super) fn pin(&mut self, now: Now, user: &UserId, peer: PeerId, by: Option<PeerId>, out: &mut Vec<Out>) {
+        for peer in [Some(peer), by].into_iter().flatten() {
+            if self.roster.pin(user, peer) {
+                let pin = Write::Pin(PinRow { user: user.clone(), peer, since: now.wall });
+                self.store(Stored::Relaxed, vec![pin], out);
+            }
         }
     }
 

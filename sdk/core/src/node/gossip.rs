@@ -40,6 +40,8 @@ impl NodeCore {
     }
 
     fn state(&mut self, now: Now, from: PeerId, state: &NetworkState, out: &mut Vec<Out>) {
+        // clocks are set while links live: Hello's word on them grows old
+        self.clock_offset(from, state.timestamp.as_millis().saturating_sub(now.wall.as_millis()));
         let mut news = false;
         for record in &state.records {
             if record.peer() != self.me.peer {
@@ -275,7 +277,12 @@ impl NodeCore {
         let Some((op, to)) = self.relay.acknowledged(from, &ack.request_id) else { return };
         match ack.status {
             RelayStatus::Forwarded if to != from => self.roster.relayed(&to, from, now.tick),
-            RelayStatus::NotConnected => self.roster.not_relayed(&to, &from),
+            RelayStatus::NotConnected => {
+                self.roster.not_relayed(&to, &from);
+                if let Some(book) = self.routes.get_mut(&to) {
+                    book.not_through(&from);
+                }
+            }
             _ => {}
         }
         self.roster_changed = true;

@@ -120,7 +120,7 @@ impl NodeCore {
         self.links.adopt(&member.user, peer);
         self.links.connected(&LinkKey::Device(peer));
         self.roster.linked(&member.user, peer, member.trust, true, now);
-        self.pin(now, &member.user, peer, out);
+        self.pin(now, &member.user, peer, member.authorized_by, out);
         self.presence.up(peer, now.tick, &self.tuning);
         self.routes.entry(peer).or_default().succeeded();
         self.roster_changed = true;
@@ -162,7 +162,7 @@ impl NodeCore {
     }
 
     /// Our clock against theirs: the median of at least three neighbours counts.
-    fn clock_offset(&mut self, peer: PeerId, offset: i64) {
+    pub(super) fn clock_offset(&mut self, peer: PeerId, offset: i64) {
         self.clock_offsets.insert(peer, offset);
         let mut offsets: Vec<_> = self.clock_offsets.values().copied().collect();
         offsets.sort_unstable();

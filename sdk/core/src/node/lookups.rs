@@ -18,6 +18,10 @@ use crate::view::{DialTrace, Explanation, LookupOutcome};
 const GRACE: Duration = Duration::from_secs(2);
 /// Addresses remembered per device.
 const ADDRESSES: usize = 16;
+/// Neighbours remembered that were named as a way to a device.
+const TOLD: usize = 8;
+/// For how long a neighbour that was named as a way to a device is one.
+const TOLD_FOR: Duration = Duration::from_secs(30);
 /// A new sign of life starts a lookup at once, but not more often than this.
 const NUDGE: Duration = Duration::from_secs(2);
 
@@ -43,10 +47,15 @@ pub(super) struct Dial {
 }
 
 /// What is known of the ways to one device.
+/// The outcome of a dial that runs.
+const DIALLING: &str = "dialling";
+
 #[derive(Debug, Default)]
 pub(super) struct RouteBook {
     /// Way and when it last proved good.
     addresses: BTreeMap<SignalAddress, WallTime>,
+    /// Neighbours that a step named as a way, and when.
+    told: BTreeMap<PeerId, Tick>,
     score: Score,
     failures: u32,
     /// Connections in a row that the peer made and then did not want.
@@ -68,6 +77,25 @@ impl RouteBook {
         {
             self.addresses.remove(&oldest);
         }
+    }
+
+    fn add_told(&mut self, neighbour: PeerId, now: Tick) {
+        self.told.insert(neighbour, now);
+        while self.told.len() > TOLD
+            && let Some(oldest) = self.told.iter().min_by_key(|(_, t)| **t).map(|(p, _)| *p)
+        {
+            self.told.remove(&oldest);
+        }
+    }
+
+    /// Neighbours that were lately named as a way.
+    pub(super) fn told(&self, now: Tick) -> impl Iterator<Item = PeerId> {
+        self.told.iter().filter(move |(_, at)| now - **at < TOLD_FOR).map(|(p, _)| *p)
+    }
+
+    /// The neighbour is no way, by its own word.
+    pub(super) fn not_through(&mut self, neighbour: &PeerId) {
+        self.told.remove(neighbour);
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -109,6 +137,12 @@ impl NodeCore {
         let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeMap::new() };
         self.lookups.insert(user.clone(), lookup);
         self.join_dials(now, user);
+        // what is known from others, and was never a connection of ours, is in nobody's cache
+        for peer in self.roster.devices_of(user) {
+            if !self.addresses(now, &peer).is_empty() {
+                self.try_device(now, user, peer, "known member", out);
+            }
+        }
         self.advance_lookup(now, user, out);
     }
 
@@ -126,7 +160,7 @@ impl NodeCore {
                 address: dial.addresses.first().map_or_else(String::new, ToString::to_string),
                 step: "known member",
                 started: now.tick - lookup.ladder.started(),
-                outcome: "dialling".into(),
+                outcome: DIALLING.into(),
             });
             lookup.ladder.dial_started();
         }
@@ -219,8 +253,10 @@ impl NodeCore {
             self.roster.cached(&route.peer, seen);
         }
         let book = self.routes.entry(route.peer).or_default();
-        if route.address.via().is_none() {
-            book.add(route.address, seen);
+        match route.address.via() {
+            None => book.add(route.address, seen),
+            Some(neighbour) if neighbour != route.peer => book.add_told(neighbour, now.tick),
+            Some(_) => {}
         }
         true
     }
@@ -306,7 +342,7 @@ impl NodeCore {
             let address = addresses.first().map_or_else(String::new, ToString::to_string);
             let started = now.tick - lookup.ladder.started();
             lookup.tried.entry(peer).or_default().extend(addresses.iter().cloned());
-            let outcome = if addresses.is_empty() { "no way to it is known" } else { "dialling" };
+            let outcome = if addresses.is_empty() { "no way to it is known" } else { DIALLING };
             lookup.dials.push(DialTrace { peer, address, step, started, outcome: outcome.into() });
             if addresses.is_empty() {
                 continue;
@@ -458,7 +494,7 @@ impl NodeCore {
     }
 
     fn finish_lookup(&mut self, now: Now, user: &UserId, outcome: LookupOutcome, out: &mut Vec<Out>) {
-        let Some(lookup) = self.lookups.remove(user) else { return };
+        let Some(mut lookup) = self.lookups.remove(user) else { return };
         for op in lookup.ladder.operations() {
             if self.runs.remove(&op).is_some() {
                 out.push(Out::CancelRun { op });
@@ -469,7 +505,10 @@ impl NodeCore {
         }
         let took = now.tick - lookup.ladder.started();
         match outcome {
-            LookupOutcome::Connected { .. } => {
+            LookupOutcome::Connected { peer, .. } => {
+                for dial in lookup.dials.iter_mut().filter(|d| d.outcome == DIALLING) {
+                    dial.outcome = if dial.peer == peer { "connected" } else { "another device was first" }.into();
+                }
                 self.metrics.lookups_connected += 1;
                 if took <= crate::view::CONNECT_TARGET {
                     self.metrics.lookups_connected_within_2s += 1;

@@ -87,9 +87,15 @@ impl NodeCore {
         self.roster.device(peer).and_then(|d| d.record())
     }
 
-    /// Neighbours to hand a sealed signal for a device to, best first: those that list a link to it.
+    /// Neighbours to hand a sealed signal for a device to, best first: those that list a link to it,
+    /// then those that a step has just named.
     pub fn ways(&self, now: Now, peer: &PeerId) -> Vec<PeerId> {
         let mut ways = self.roster.reporters(peer, now, &self.tuning);
+        for told in self.routes.get(peer).into_iter().flat_map(|book| book.told(now.tick)) {
+            if !ways.contains(&told) {
+                ways.push(told);
+            }
+        }
         ways.retain(|p| self.by_peer.contains_key(p));
         ways
     }
