@@ -64,6 +64,7 @@ async fn an_explanation_tells_how_a_member_was_found() {
     for step in ["existing", "neighbours", "cache", "coordinators", "directory", "store-and-forward"] {
         assert!(text.contains(step), "{step} is not in\n{text}");
     }
+    assert!(explanation.dials.iter().all(|dial| dial.outcome == "connected"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
