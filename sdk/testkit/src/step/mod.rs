@@ -5,11 +5,12 @@
 //! use byway_testkit::step::{StepFixture, World};
 //!
 //! struct MyWorld;
+//! # async fn my_world() -> World { std::process::abort() }
 //!
 //! #[byway_api::async_trait]
 //! impl StepFixture for MyWorld {
 //!     async fn world(&self) -> World {
-//!         todo!("a step, and a world in which it can find one user")
+//!         my_world().await
 //!     }
 //! }
 //!

@@ -2,7 +2,7 @@
 //! and [`Connection`](byway_api::Connection).
 //!
 //! ```no_run
-//! # fn my_transport() -> std::sync::Arc<dyn byway_api::Transport> { todo!() }
+//! # fn my_transport() -> std::sync::Arc<dyn byway_api::Transport> { std::process::abort() }
 //! // in tests/conformance.rs
 //! use byway_testkit::transport::TransportFixture;
 //!
