@@ -128,6 +128,7 @@ impl Outbox {
                     if lane.epoch == row.epoch {
                         lane.next = lane.next.max(row.seq + 1);
                         lane.reserved = lane.reserved.max(lane.next);
+                        lane.resumed = lane.next;
                     }
                     lane.open.insert(row.seq, row.message);
                 }
@@ -158,6 +159,7 @@ impl Outbox {
             lane.epoch = epoch;
             lane.next = lane.next.max(next);
             lane.reserved = lane.next;
+            lane.resumed = lane.next;
         }
     }
 
@@ -396,6 +398,11 @@ impl Outbox {
                 // the sweep gives it up
                 lane.cursor = seq + 1;
                 continue;
+            }
+            if seq >= lane.resumed && lane.open.first_key_value().is_some_and(|(first, _)| *first < lane.resumed) {
+                // The numbers between were never used. Only a floor above them tells the recipient not
+                // to wait for them, and it rises when what is older is acknowledged.
+                return Next::Nothing;
             }
             let Some(body) = &message.body else { return Next::Fetch(id) };
             if body.len() + FRAME_OVERHEAD > room {

@@ -46,10 +46,10 @@ pub(super) struct Dial {
     pub(super) grace: Option<Tick>,
 }
 
-/// What is known of the ways to one device.
 /// The outcome of a dial that runs.
 const DIALLING: &str = "dialling";
 
+/// What is known of the ways to one device.
 #[derive(Debug, Default)]
 pub(super) struct RouteBook {
     /// Way and when it last proved good.
@@ -137,12 +137,6 @@ impl NodeCore {
         let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeMap::new() };
         self.lookups.insert(user.clone(), lookup);
         self.join_dials(now, user);
-        // what is known from others, and was never a connection of ours, is in nobody's cache
-        for peer in self.roster.devices_of(user) {
-            if !self.addresses(now, &peer).is_empty() {
-                self.try_device(now, user, peer, "known member", out);
-            }
-        }
         self.advance_lookup(now, user, out);
     }
 

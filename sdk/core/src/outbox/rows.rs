@@ -56,6 +56,9 @@ pub(super) struct Lane {
     pub(super) epoch: u64,
     pub(super) next: u64,
     pub(super) reserved: u64,
+    /// The first number that this process gives out. Those below that are not open are delivered, given
+    /// up or were never used.
+    pub(super) resumed: u64,
     /// Durable and not acknowledged.
     pub(super) open: BTreeMap<u64, MessageId>,
     /// The next number to write on the present path.

@@ -135,6 +135,38 @@ fn loaded_rows_are_fetched_and_sent_with_their_numbers() {
     assert_eq!(restarted.write(peer(1), at(1)), vec![first]);
 }
 
+/// A restart leaves out the numbers that were reserved. A new message next to one from before the
+/// restart said that only the older one was missing, and the recipient waited 30 s for numbers that
+/// nobody had ever used.
+#[test]
+fn after_a_restart_new_messages_wait_for_the_old_ones_to_be_acknowledged() {
+    let mut b = Bench::new();
+    for n in 1..=3 {
+        b.send(n, &[peer(1)], at(0));
+    }
+    b.write(peer(1), at(0));
+    let mut restarted = Bench::new();
+    restarted.rng = Rng::new(2);
+    for write in &b.rows {
+        match write {
+            Write::Append(row) if row.message != id(2) => restarted.outbox.load(at(1), row),
+            Write::Meta { key, value: Some(value), .. } => restarted.outbox.load_lane(key, value),
+            _ => {}
+        }
+    }
+    restarted.send(4, &[peer(1)], at(2));
+    for old in [id(1), id(3)] {
+        restarted.outbox.fetched(&old, Some(Bytes::from_static(b"body")));
+    }
+    let written = restarted.write(peer(1), at(3));
+    assert_eq!(written.iter().map(|d| d.message).collect::<Vec<_>>(), [id(1), id(3)]);
+    restarted.receipt(peer(1), ReceiptKind::Delivered, &[id(1)], at(4));
+    assert!(restarted.write(peer(1), at(4)).is_empty(), "one from before the restart is still open");
+    restarted.receipt(peer(1), ReceiptKind::Delivered, &[id(3)], at(5));
+    let [new] = &restarted.write(peer(1), at(5))[..] else { panic!("the new message is not written") };
+    assert_eq!((new.message, new.floor), (id(4), new.seq));
+}
+
 #[test]
 fn unbound_messages_wait_for_the_first_device() {
     let mut b = Bench::new();
