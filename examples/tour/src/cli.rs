@@ -33,6 +33,9 @@ struct Options {
     /// Play only this scenario; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Also write what the processes log to DIRECTORY/SCENARIO/*.log
+    #[arg(long, value_name = "DIRECTORY")]
+    logs: Option<PathBuf>,
 }
 
 /// What the binary does.
@@ -124,7 +127,7 @@ async fn play(options: &Options, scenarios: &[(usize, &'static Scenario)], direc
     let mut outcomes = Vec::new();
     for (number, scenario) in scenarios {
         narrator.scene(*number, scenario.title, scenario.name, scenario.why);
-        let outcome = play_one(scenario, directory.path().join(scenario.name), narrator).await;
+        let outcome = play_one(scenario, directory.path().join(scenario.name), narrator, options.logs.as_deref()).await;
         narrator.verdict(&outcome);
         if options.json {
             println!("{}", outcome.to_json());
@@ -138,7 +141,12 @@ async fn play(options: &Options, scenarios: &[(usize, &'static Scenario)], direc
     if outcomes.iter().all(Outcome::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn play_one(scenario: &'static Scenario, directory: PathBuf, narrator: Narrator) -> Outcome {
+async fn play_one(
+    scenario: &'static Scenario,
+    directory: PathBuf,
+    narrator: Narrator,
+    logs: Option<&Path>,
+) -> Outcome {
     let started = Instant::now();
     let result = match Stage::new(directory, narrator) {
         Ok(mut stage) => {
@@ -147,8 +155,9 @@ async fn play_one(scenario: &'static Scenario, directory: PathBuf, narrator: Nar
             if let Err(failure) = &result {
                 eprintln!("{}: {failure}\n{}", scenario.name, stage.autopsy().await);
             }
+            let saved = logs.map_or(Ok(()), |logs| stage.save_logs(&logs.join(scenario.name)));
             stage.clear().await;
-            result
+            result.and_then(|finding| saved.map(|()| finding))
         }
         Err(failure) => Err(failure),
     };

@@ -289,7 +289,19 @@ impl Stage {
         text
     }
 
-    /// Ends everything that still runs, by its stdin, and removes the directory.
+    /// Writes the logs of all processes, as far as they are kept, into a directory.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_logs(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir_all(directory)?;
+        for (n, (name, log)) in self.logs.iter().enumerate() {
+            std::fs::write(directory.join(format!("{n}-{name}.log")), log.tail(usize::MAX).join("\n") + "\n")?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything that still runs and removes the directory.
     pub async fn clear(self) {
         let Self { directory, registry, proxy, people, .. } = self;
         for process in people.iter().map(Person::process).chain(&registry) {

@@ -251,6 +251,17 @@ impl Person {
         self.until(&wanted, |seen| (seen.messages.len() >= count).then(|| seen.messages.clone())).await
     }
 
+    /// Waits until the node has told of an event whose text contains all of these, which may be before
+    /// now.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn event(&self, parts: &[&str]) -> Result<()> {
+        let wanted = format!("tell of {parts:?}");
+        let fits = |event: &String| parts.iter().all(|part| event.contains(part));
+        self.until(&wanted, |seen| seen.events.iter().any(fits).then_some(())).await
+    }
+
     /// What the inbox has shown so far.
     pub fn shown(&self) -> Vec<Shown> {
         self.0.seen.borrow().messages.clone()

@@ -18,9 +18,9 @@ use crate::report::{Failure, Result};
 /// Lines that wait, in each direction.
 const LINES: usize = 1_024;
 /// Lines of a log that are kept.
-const KEPT: usize = 200;
+const KEPT: usize = 1_000;
 /// What the children log: enough to see why something failed. It is shown only then.
-const LOG_FILTER: &str = "info,byway=debug,rtc=error,sqlite=warn";
+const LOG_FILTER: &str = "info,byway=debug,rtc=error";
 
 /// The last lines of a process's stderr. Outlives the process.
 #[derive(Clone, Debug, Default)]

@@ -1,14 +1,20 @@
 //! Sender and recipient are killed at the worst moments.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::Scenario;
 use crate::ensure;
+use crate::narrator::ms;
 use crate::report::{Finding, Result};
 use crate::stage::{Plan, Stage};
 
 /// Messages that are under way when the sender is killed.
 const BURST: usize = 20;
+
+/// A restarted node gets its messages out in this time: well below the 30 s after which messages are
+/// tried again anyway.
+const SOON: Duration = Duration::from_secs(15);
 
 pub(super) const SENDER: Scenario = Scenario {
     name: "sender-killed",
@@ -41,6 +47,7 @@ async fn sender(stage: &mut Stage) -> Result<Finding> {
     stage.narrator.fact(format!("kill -9: Alice is dead; Bob has been shown {arrived} of {BURST} messages by now"));
 
     let alice = stage.start(&alices).await?;
+    let since = Instant::now();
     // Messages of one sender are shown in order: when this one is shown, all others were.
     let last = alice.send("bob", "last").await?;
     alice.wait_delivered(&last).await?;
@@ -48,7 +55,9 @@ async fn sender(stage: &mut Stage) -> Result<Finding> {
     let shown: Vec<String> = bob.shown().into_iter().map(|message| message.id).filter(|id| *id != last).collect();
     ensure!(shown.len() == BURST, "bob was shown {} messages instead of {BURST}", shown.len());
     ensure!(shown.iter().cloned().collect::<BTreeSet<_>>() == sent, "bob was shown a message twice");
-    stage.narrator.fact(format!("Alice is back; Bob has been shown all {BURST}, each once"));
+    let took = since.elapsed();
+    stage.narrator.fact(format!("Alice is back; Bob has been shown all {BURST}, each once, {} later", ms(took)));
+    ensure!(took < SOON, "what was under way when alice was killed took {} to arrive after her restart", ms(took));
 
     let dora = stage.start(&Plan::with_registry("dora")).await?;
     alice.wait_delivered(&for_dora).await?;

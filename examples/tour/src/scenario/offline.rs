@@ -26,7 +26,9 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
     let id = alice.send("bob", "for when you are back").await?;
     let status = alice.status(&id).await?;
     ensure!(status == "sending", "a message to somebody who is away is {status}");
-    stage.narrator.fact("Alice's message is Sending: durable, waiting");
+    alice.event(&["Unreachable", "bob"]).await?;
+    stage.narrator.fact("Alice's message is Sending: her search has found no way, the message waits in her database");
+    stage.narrator.quote(alice.explain("bob").await?.unwrap_or_default());
     let before = stage.proxy()?.mark();
     let by_alice = alice.metrics().await?.registry_calls;
     let bob = stage.start(&bobs).await?;
