@@ -267,7 +267,8 @@ impl NodeCore {
         if matches!(code, CloseCode::LOST | CloseCode::TIMEOUT) {
             self.lost(now, out);
         }
-        let unwanted = [CloseCode::LEAVING, CloseCode::FULL, CloseCode::REFUSED, CloseCode::PROTOCOL, CloseCode::BLOCKED];
+        let unwanted =
+            [CloseCode::LEAVING, CloseCode::FULL, CloseCode::REFUSED, CloseCode::PROTOCOL, CloseCode::BLOCKED];
         let welcome = unwanted.contains(&code).then(|| self.turned_away(now, peer, now.tick - last.since));
         if self.outbox.has_open(&peer) {
             match welcome {

@@ -1,29 +1,19 @@
-//! Lookups, dials, retries and anchors.
+//! Lookups and the dials that they lead to.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use byway_api::{PeerId, RouteRow, SignalAddress, UserId, WallTime, Write};
+use byway_api::{PeerId, SignalAddress, UserId};
 
-use super::{EXPLANATIONS, NodeCore, Phase, Stored};
-use crate::io::{DialError, Event, FoundRoute, Out, RouteSource, StepOutcome};
+use super::{EXPLANATIONS, NodeCore, Phase};
+use crate::io::{DialError, Event, FoundRoute, Out, StepOutcome};
 use crate::ladder::{Ladder, Step};
 use crate::link::{LinkKey, LinkState};
 use crate::machine::{Now, OpId, Tick};
-use crate::roster::Learnt;
-use crate::score::Score;
 use crate::view::{DialTrace, Explanation, LookupOutcome};
 
 /// After a lost race the winner's connection has this long to appear.
 const GRACE: Duration = Duration::from_secs(2);
-/// Addresses remembered per device.
-const ADDRESSES: usize = 16;
-/// Neighbours remembered that were named as a way to a device.
-const TOLD: usize = 8;
-/// For how long a neighbour that was named as a way to a device is one.
-const TOLD_FOR: Duration = Duration::from_secs(30);
-/// A new sign of life starts a lookup at once, but not more often than this.
-const NUDGE: Duration = Duration::from_secs(2);
 
 /// The search for one user.
 #[derive(Debug)]
@@ -39,7 +29,7 @@ pub(super) struct Lookup {
 /// One attempt to connect to one device.
 #[derive(Debug)]
 pub(super) struct Dial {
-    peer: PeerId,
+    pub(super) peer: PeerId,
     users: BTreeSet<UserId>,
     addresses: Vec<SignalAddress>,
     /// The race was lost: the connection should come up before this.
@@ -48,77 +38,6 @@ pub(super) struct Dial {
 
 /// The outcome of a dial that runs.
 const DIALLING: &str = "dialling";
-
-/// What is known of the ways to one device.
-#[derive(Debug, Default)]
-pub(super) struct RouteBook {
-    /// Way and when it last proved good.
-    addresses: BTreeMap<SignalAddress, WallTime>,
-    /// Neighbours that a step named as a way, and when.
-    told: BTreeMap<PeerId, Tick>,
-    score: Score,
-    failures: u32,
-    /// Connections in a row that the peer made and then did not want.
-    turned_away: u32,
-    not_before: Option<Tick>,
-}
-
-impl RouteBook {
-    pub(super) fn load(&mut self, row: &RouteRow) {
-        self.score = Score::from_rate(row.success_rate);
-        self.add(row.address.clone(), row.last_seen);
-    }
-
-    fn add(&mut self, address: SignalAddress, seen: WallTime) {
-        let at = self.addresses.entry(address).or_insert(seen);
-        *at = seen.max(*at);
-        while self.addresses.len() > ADDRESSES
-            && let Some(oldest) = self.addresses.iter().min_by_key(|(_, t)| **t).map(|(a, _)| a.clone())
-        {
-            self.addresses.remove(&oldest);
-        }
-    }
-
-    fn add_told(&mut self, neighbour: PeerId, now: Tick) {
-        self.told.insert(neighbour, now);
-        while self.told.len() > TOLD
-            && let Some(oldest) = self.told.iter().min_by_key(|(_, t)| **t).map(|(p, _)| *p)
-        {
-            self.told.remove(&oldest);
-        }
-    }
-
-    /// Neighbours that were lately named as a way.
-    pub(super) fn told(&self, now: Tick) -> impl Iterator<Item = PeerId> {
-        self.told.iter().filter(move |(_, at)| now - **at < TOLD_FOR).map(|(p, _)| *p)
-    }
-
-    /// The neighbour is no way, by its own word.
-    pub(super) fn not_through(&mut self, neighbour: &PeerId) {
-        self.told.remove(neighbour);
-    }
-
-    pub(super) fn succeeded(&mut self) {
-        self.score.succeeded();
-        self.failures = 0;
-        self.not_before = None;
-    }
-
-    /// Waits are forgotten: something has changed.
-    pub(super) const fn forgive(&mut self) {
-        self.failures = 0;
-        self.turned_away = 0;
-        self.not_before = None;
-    }
-}
-
-/// Messages to a user wait for another try.
-#[derive(Debug)]
-pub(super) struct Retry {
-    since: Tick,
-    last: Tick,
-    pub(super) next: Tick,
-}
 
 impl NodeCore {
     /// Begins to look for a user, unless it is connected or sought already.
@@ -226,87 +145,6 @@ impl NodeCore {
         self.advance_lookup(now, &user, out);
     }
 
-    /// A route is known from now on. False if it must not be used.
-    fn met(&mut self, now: Now, route: FoundRoute, out: &mut Vec<Out>) -> bool {
-        if route.peer == self.me.peer {
-            return false;
-        }
-        if let Some(record) = &route.record {
-            if record.peer() != route.peer {
-                return false;
-            }
-            if !self.learn(now, record, out) {
-                return false;
-            }
-        }
-        let seen = route.last_seen.unwrap_or_default().min(now.wall);
-        if route.source == RouteSource::Registry {
-            self.roster.registered(&route.peer, route.last_seen, now);
-            self.roster_changed = true;
-        } else if route.last_seen.is_some() {
-            self.roster.cached(&route.peer, seen);
-        }
-        let book = self.routes.entry(route.peer).or_default();
-        match route.address.via() {
-            None => book.add(route.address, seen),
-            Some(neighbour) if neighbour != route.peer => book.add_told(neighbour, now.tick),
-            Some(_) => {}
-        }
-        true
-    }
-
-    /// A verified record enters roster and store. False if it must not be used.
-    pub(super) fn learn(&mut self, now: Now, record: &byway_wire::VerifiedRecord, out: &mut Vec<Out>) -> bool {
-        match self.roster.learn(record, now) {
-            Learnt::Conflict => {
-                let (user, newcomer) = (record.user().clone(), record.peer());
-                out.push(Out::Tell(Event::IdentityConflict { user, newcomer }));
-                false
-            }
-            Learnt::Ignored => false,
-            Learnt::Known => true,
-            Learnt::NewDevice | Learnt::Newer => {
-                let row = byway_api::RecordRow {
-                    peer: record.peer(),
-                    user: record.user().clone(),
-                    seq: record.seq(),
-                    record: record.bytes().clone(),
-                    expires_at: record.expires_at(),
-                };
-                let mut batch = vec![Write::Record(row)];
-                batch.extend(self.route_rows(now, record.peer()));
-                self.store(Stored::Relaxed, batch, out);
-                self.roster_changed = true;
-                self.presence.changed(now.tick);
-                self.anchors_soon(now);
-                true
-            }
-        }
-    }
-
-    pub(super) fn sighting(&mut self, now: Now, route: FoundRoute, out: &mut Vec<Out>) {
-        let (peer, owner) = (route.peer, route.record.as_ref().map(|r| r.user().clone()));
-        let from_registry = route.source == RouteSource::Registry;
-        if !self.met(now, route, out) {
-            return;
-        }
-        if let Some(user) = owner {
-            self.bind(now, &user, out);
-            if from_registry {
-                self.sign_of_life(now, peer, &user);
-            }
-        }
-        self.anchors_soon(now);
-    }
-
-    /// Something says that a device is there now: what waits for it need not wait.
-    pub(super) fn sign_of_life(&mut self, now: Now, peer: PeerId, user: &UserId) {
-        self.routes.entry(peer).or_default().forgive();
-        if let Some(retry) = self.retries.get_mut(user) {
-            retry.next = retry.next.min(retry.last.plus(NUDGE).max(now.tick));
-        }
-    }
-
     fn try_device(&mut self, now: Now, user: &UserId, peer: PeerId, step: &'static str, out: &mut Vec<Out>) {
         if self.by_peer.contains_key(&peer) {
             let transport = self.writer(&peer).and_then(|c| self.conns.get(&c)).map_or("", |c| c.transport);
@@ -347,7 +185,13 @@ impl NodeCore {
     }
 
     /// One dial per device at a time: a second wish joins the first.
-    fn dial(&mut self, peer: PeerId, addresses: Vec<SignalAddress>, user: Option<UserId>, out: &mut Vec<Out>) {
+    pub(super) fn dial(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<SignalAddress>,
+        user: Option<UserId>,
+        out: &mut Vec<Out>,
+    ) {
         if let Some(dial) = self.dials.values_mut().find(|d| d.peer == peer) {
             dial.users.extend(user);
             return;
@@ -360,21 +204,6 @@ impl NodeCore {
         let users = user.into_iter().collect();
         self.dials.insert(op, Dial { peer, users, addresses: addresses.clone(), grace: None });
         out.push(Out::Dial { op, peer, addresses });
-    }
-
-    /// Ways to a device, best first: neighbours that list it, then where it said that it is, then
-    /// where it was.
-    fn addresses(&self, now: Now, peer: &PeerId) -> Vec<SignalAddress> {
-        let record = self.record(peer).filter(|r| r.expires_at() > now.wall);
-        let via = self.ways(now, peer).into_iter().map(SignalAddress::through);
-        let said = record.into_iter().flat_map(|r| r.addresses().iter().cloned());
-        let mut known: Vec<_> = self.routes.get(peer).into_iter().flat_map(|b| b.addresses.iter()).collect();
-        known.sort_by(|a, b| b.1.cmp(a.1));
-        let known = known.into_iter().map(|(a, _)| a.clone());
-        let mut seen = BTreeSet::new();
-        // a signal can only be sealed to somebody whose record is known
-        let usable = |a: &SignalAddress| record.is_some() || !a.is_signalling();
-        via.chain(said).chain(known).filter(|a| usable(a) && seen.insert(a.clone())).collect()
     }
 
     pub(super) fn answering(&mut self, op: OpId) {
@@ -421,18 +250,6 @@ impl NodeCore {
         }
         self.dial_over(now, op, &error.text, out);
         self.anchors_soon(now);
-    }
-
-    /// The peer ended a connection on purpose. One that never wants us to stay (it has blocked us, is
-    /// suspended or full) connects well each time; without a growing wait we would dial it for ever.
-    pub(super) fn turned_away(&mut self, now: Now, peer: PeerId, lived: Duration) -> Tick {
-        let book = self.routes.entry(peer).or_default();
-        book.turned_away = if lived < self.tuning.dead_after { book.turned_away + 1 } else { 1 };
-        let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.turned_away.min(16) - 1);
-        let wait = self.rng.jittered(wait.min(self.tuning.anchor_retry_max), self.tuning.jitter);
-        let next = now.tick.plus(wait);
-        book.not_before = Some(next);
-        next
     }
 
     fn dial_over(&mut self, now: Now, op: OpId, outcome: &str, out: &mut Vec<Out>) {
@@ -572,111 +389,5 @@ impl NodeCore {
         }
         out.extend(self.dials.keys().map(|op| Out::CancelDial { op: *op }));
         self.retries.clear();
-    }
-
-    fn retry_later(&mut self, now: Now, user: &UserId) {
-        let (fast, slow, jitter) = (self.tuning.retry, self.tuning.retry_slow, self.tuning.jitter);
-        let retry =
-            self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next: now.tick });
-        let wait = if now.tick - retry.since < self.tuning.retry_fast_for { fast } else { slow };
-        retry.last = now.tick;
-        retry.next = now.tick.plus(self.rng.jittered(wait, jitter));
-    }
-
-    /// A link with unacknowledged messages is lost.
-    pub(super) fn retry_soon(&mut self, now: Now, user: &UserId) {
-        let next = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 4, self.tuning.jitter));
-        self.retry_at(now, user, next);
-    }
-
-    /// What waits for a user is tried again at `next` at the latest.
-    pub(super) fn retry_at(&mut self, now: Now, user: &UserId, next: Tick) {
-        let retry = self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next });
-        retry.next = retry.next.min(next);
-    }
-
-    pub(super) fn retry_due(&mut self, now: Now, out: &mut Vec<Out>) {
-        let due: Vec<_> = self.retries.iter().filter(|(_, r)| r.next <= now.tick).map(|(u, _)| u.clone()).collect();
-        for user in due {
-            if self.outbox.waiting_for(&user) == 0 || self.is_user_linked(&user) {
-                self.retries.remove(&user);
-                continue;
-            }
-            self.retry_later(now, &user);
-            self.seek(now, &user, out);
-        }
-    }
-
-    /// A search for the user has just failed: another message to it waits for the next try instead of
-    /// costing a search of its own.
-    pub(super) fn sought_lately(&self, now: Now, user: &UserId) -> bool {
-        self.retries.get(user).is_some_and(|r| now.tick - r.last < self.tuning.retry)
-    }
-
-    /// When messages to a user are tried again.
-    pub(super) fn next_try(&self, user: &UserId, now: Tick) -> Option<Duration> {
-        self.retries.get(user).map(|r| r.next - now)
-    }
-
-    pub(super) fn anchors_soon(&mut self, now: Now) {
-        if self.phase == Phase::Running && self.pool.len() < self.tuning.anchors {
-            let soon = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 8, self.tuning.jitter));
-            self.anchors_at = Some(self.anchors_at.map_or(soon, |t| t.min(soon)));
-        }
-    }
-
-    /// A node with few neighbours dials members that it knows, also with nothing to send: that is
-    /// what keeps the network together when everything else is gone.
-    pub(super) fn dial_anchors(&mut self, now: Now, out: &mut Vec<Out>) {
-        let have = self.pool.len() + self.dials.len();
-        let Some(missing) = self.tuning.anchors.checked_sub(have).filter(|n| *n > 0) else { return };
-        let mut candidates = Vec::new();
-        let mut wake: Option<Tick> = None;
-        for (peer, device) in self.roster.devices() {
-            let blocked = self.roster.user(peer).is_none_or(|u| self.roster.is_blocked(u));
-            if blocked || self.by_peer.contains_key(peer) || self.dials.values().any(|d| d.peer == *peer) {
-                continue;
-            }
-            let book = self.routes.get(peer);
-            if let Some(at) = book.and_then(|b| b.not_before).filter(|t| *t > now.tick) {
-                wake = Some(wake.map_or(at, |w| w.min(at)));
-                continue;
-            }
-            let online = self.roster.seems_online(peer, now, &self.tuning);
-            let score = book.map_or(Score::default(), |b| b.score).rate();
-            candidates.push((online, score, device.last_seen(), *peer));
-        }
-        candidates.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2)).then(a.3.cmp(&b.3)));
-        let mut dialled = 0;
-        for (.., peer) in candidates {
-            if dialled == missing {
-                break;
-            }
-            let addresses = self.addresses(now, &peer);
-            if !addresses.is_empty() {
-                self.dial(peer, addresses, None, out);
-                dialled += 1;
-            }
-        }
-        self.anchors_at = wake;
-    }
-
-    /// What a live connection teaches about the ways to a peer.
-    pub(super) fn route_rows(&self, now: Now, peer: PeerId) -> Vec<Write> {
-        let Some(conn) = self.writer(&peer).and_then(|c| self.conns.get(&c)) else { return Vec::new() };
-        let book = self.routes.get(&peer);
-        let rate = book.map_or(Score::default(), |b| b.score).rate();
-        let said = self.record(&peer).map_or(&[][..], |r| r.addresses());
-        let known = book.into_iter().flat_map(|b| b.addresses.keys());
-        let addresses: BTreeSet<_> = said.iter().chain(known).cloned().collect();
-        let row = |address| RouteRow {
-            user: conn.user.clone(),
-            peer,
-            address,
-            last_seen: now.wall,
-            success_rate: rate,
-            path: format!("direct {}", conn.transport),
-        };
-        addresses.into_iter().take(ADDRESSES).map(|a| Write::Route(row(a))).collect()
     }
 }

@@ -1,9 +1,11 @@
 //! Routes inputs to the machines and their effects to the driver.
 
+mod attempts;
 mod delivery;
 mod gossip;
 mod links;
 mod lookups;
+mod routes;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use byway_api::{Instance, Load, MessageId, NetworkId, PeerId, StoreErrorKind, UserId, Write};
 use byway_wire::{Frame, Lane, VerifiedRecord, limits};
 
-use self::lookups::{Dial, Lookup, RouteBook};
+use self::attempts::Retry;
+use self::lookups::{Dial, Lookup};
+use self::routes::RouteBook;
 use crate::inbox::Inbox;
 use crate::io::{Answer, Event, In, InboxKey, Loaded, Out, Refusal, StepOutcome};
 use crate::ladder::StepSpec;
@@ -113,7 +117,7 @@ pub struct NodeCore {
     runs: BTreeMap<OpId, UserId>,
     dials: BTreeMap<OpId, Dial>,
     routes: BTreeMap<PeerId, RouteBook>,
-    retries: BTreeMap<UserId, lookups::Retry>,
+    retries: BTreeMap<UserId, Retry>,
     explanations: BTreeMap<UserId, Explanation>,
     anchors_at: Option<Tick>,
 

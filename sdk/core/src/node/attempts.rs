@@ -1,0 +1,130 @@
+//! When something is tried again: messages that wait, and neighbours that a node wants to have.
+
+use std::time::Duration;
+
+use byway_api::{PeerId, UserId};
+
+use super::{NodeCore, Phase};
+use crate::io::Out;
+use crate::machine::{Now, Tick};
+use crate::score::Score;
+
+/// A new sign of life starts a lookup at once, but not more often than this.
+const NUDGE: Duration = Duration::from_secs(2);
+
+/// Messages to a user wait for another try.
+#[derive(Debug)]
+pub(super) struct Retry {
+    since: Tick,
+    last: Tick,
+    pub(super) next: Tick,
+}
+
+impl NodeCore {
+    /// Something says that a device is there now: what waits for it need not wait.
+    pub(super) fn sign_of_life(&mut self, now: Now, peer: PeerId, user: &UserId) {
+        self.routes.entry(peer).or_default().forgive();
+        if let Some(retry) = self.retries.get_mut(user) {
+            retry.next = retry.next.min(retry.last.plus(NUDGE).max(now.tick));
+        }
+    }
+
+    /// The peer ended a connection on purpose. One that never wants us to stay (it has blocked us, is
+    /// suspended or full) connects well each time; without a growing wait we would dial it for ever.
+    pub(super) fn turned_away(&mut self, now: Now, peer: PeerId, lived: Duration) -> Tick {
+        let book = self.routes.entry(peer).or_default();
+        book.turned_away = if lived < self.tuning.dead_after { book.turned_away + 1 } else { 1 };
+        let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.turned_away.min(16) - 1);
+        let wait = self.rng.jittered(wait.min(self.tuning.anchor_retry_max), self.tuning.jitter);
+        let next = now.tick.plus(wait);
+        book.not_before = Some(next);
+        next
+    }
+
+    pub(super) fn retry_later(&mut self, now: Now, user: &UserId) {
+        let (fast, slow, jitter) = (self.tuning.retry, self.tuning.retry_slow, self.tuning.jitter);
+        let retry =
+            self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next: now.tick });
+        let wait = if now.tick - retry.since < self.tuning.retry_fast_for { fast } else { slow };
+        retry.last = now.tick;
+        retry.next = now.tick.plus(self.rng.jittered(wait, jitter));
+    }
+
+    /// A link with unacknowledged messages is lost.
+    pub(super) fn retry_soon(&mut self, now: Now, user: &UserId) {
+        let next = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 4, self.tuning.jitter));
+        self.retry_at(now, user, next);
+    }
+
+    /// What waits for a user is tried again at `next` at the latest.
+    pub(super) fn retry_at(&mut self, now: Now, user: &UserId, next: Tick) {
+        let retry = self.retries.entry(user.clone()).or_insert(Retry { since: now.tick, last: now.tick, next });
+        retry.next = retry.next.min(next);
+    }
+
+    pub(super) fn retry_due(&mut self, now: Now, out: &mut Vec<Out>) {
+        let due: Vec<_> = self.retries.iter().filter(|(_, r)| r.next <= now.tick).map(|(u, _)| u.clone()).collect();
+        for user in due {
+            if self.outbox.waiting_for(&user) == 0 || self.is_user_linked(&user) {
+                self.retries.remove(&user);
+                continue;
+            }
+            self.retry_later(now, &user);
+            self.seek(now, &user, out);
+        }
+    }
+
+    /// A search for the user has just failed: another message to it waits for the next try instead of
+    /// costing a search of its own.
+    pub(super) fn sought_lately(&self, now: Now, user: &UserId) -> bool {
+        self.retries.get(user).is_some_and(|r| now.tick - r.last < self.tuning.retry)
+    }
+
+    /// When messages to a user are tried again.
+    pub(super) fn next_try(&self, user: &UserId, now: Tick) -> Option<Duration> {
+        self.retries.get(user).map(|r| r.next - now)
+    }
+
+    pub(super) fn anchors_soon(&mut self, now: Now) {
+        if self.phase == Phase::Running && self.pool.len() < self.tuning.anchors {
+            let soon = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 8, self.tuning.jitter));
+            self.anchors_at = Some(self.anchors_at.map_or(soon, |t| t.min(soon)));
+        }
+    }
+
+    /// A node with few neighbours dials members that it knows, also with nothing to send: that is
+    /// what keeps the network together when everything else is gone.
+    pub(super) fn dial_anchors(&mut self, now: Now, out: &mut Vec<Out>) {
+        let have = self.pool.len() + self.dials.len();
+        let Some(missing) = self.tuning.anchors.checked_sub(have).filter(|n| *n > 0) else { return };
+        let mut candidates = Vec::new();
+        let mut wake: Option<Tick> = None;
+        for (peer, device) in self.roster.devices() {
+            let blocked = self.roster.user(peer).is_none_or(|u| self.roster.is_blocked(u));
+            if blocked || self.by_peer.contains_key(peer) || self.dials.values().any(|d| d.peer == *peer) {
+                continue;
+            }
+            let book = self.routes.get(peer);
+            if let Some(at) = book.and_then(|b| b.not_before).filter(|t| *t > now.tick) {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+                continue;
+            }
+            let online = self.roster.seems_online(peer, now, &self.tuning);
+            let score = book.map_or(Score::default(), |b| b.score).rate();
+            candidates.push((online, score, device.last_seen(), *peer));
+        }
+        candidates.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2)).then(a.3.cmp(&b.3)));
+        let mut dialled = 0;
+        for (.., peer) in candidates {
+            if dialled == missing {
+                break;
+            }
+            let addresses = self.addresses(now, &peer);
+            if !addresses.is_empty() {
+                self.dial(peer, addresses, None, out);
+                dialled += 1;
+            }
+        }
+        self.anchors_at = wake;
+    }
+}
