@@ -33,6 +33,8 @@ pub struct Device {
     relay: Option<(PeerId, Tick)>,
     registry: Option<Tick>,
     last_seen: Option<WallTime>,
+    /// It said goodbye to us, and this was its newest beacon then.
+    left: Option<WallTime>,
 }
 
 impl Device {
@@ -192,6 +194,7 @@ impl Roster {
         if let Some(device) = self.devices.get_mut(&peer) {
             device.linked = linked;
             device.last_seen = Some(now.wall);
+            device.left = None;
             if !linked {
                 device.registry = None;
             }
@@ -204,10 +207,26 @@ impl Roster {
         }
     }
 
+    /// A device said goodbye: what others said of it before is over, and what they repeat, perhaps
+    /// after us, counts only if it comes with a newer beacon, or if they hold a link to it themselves.
+    pub fn left(&mut self, peer: &PeerId) {
+        if let Some(device) = self.devices.get_mut(peer) {
+            device.claims.clear();
+            device.relay = None;
+            device.left = Some(device.beacon.map_or(WallTime::default(), |b| b.at));
+        }
+    }
+
     /// A neighbour claims something about a device; a newer beacon is kept for all.
     pub fn claim(&mut self, reporter: PeerId, peer: &PeerId, link: bool, beacon: Option<Beacon>, now: Now) -> bool {
         let wall = self.network_time(now);
         let Some(device) = self.devices.get_mut(peer) else { return false };
+        if let Some(left) = device.left {
+            if !link && beacon.is_none_or(|b| b.at <= left) {
+                return false;
+            }
+            device.left = None;
+        }
         let before = device.claims.get(&reporter).map(|c| c.link);
         device.claims.insert(reporter, Claim { link, heard: now.tick });
         // a clock that ran ahead for a while must not outbid the truth: what lies in the future loses

@@ -29,6 +29,31 @@ async fn a_connected_member_is_green_and_a_gone_one_gray() {
     until(&alice, "bob in gray", |roster| shows(roster, "⚫ bob")).await;
 }
 
+/// Each of two neighbours of a member hears of it from the other one too. When it said goodbye to both,
+/// each believed the other's word, which was only its own come back, and showed it as online for half a
+/// minute.
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_counts_more_than_what_others_repeat() {
+    let world = InMemory::new();
+    let (alice, _alices) = start(&world, "alice").await;
+    let (bob, _bobs) = start(&world, "bob").await;
+    let (carol, mut carols) = start(&world, "carol").await;
+    for (one, other) in [(&alice, "bob"), (&alice, "carol"), (&carol, "bob")] {
+        connect(one, other).await;
+    }
+    pass(PATIENCE, &mut carols).await;
+    bob.shutdown().await.unwrap();
+    for node in [&alice, &carol] {
+        let gray = node.members();
+        let shown = tokio::time::timeout(Duration::from_millis(500), gray.clone().wait_for(|r| shows(r, "⚫ bob"))).await;
+        assert!(shown.is_ok_and(|shown| shown.is_some()), "{}", node.path("bob").unwrap());
+    }
+    assert!(pass(PATIENCE, &mut carols).await.is_none());
+    for node in [&alice, &carol] {
+        assert_eq!(node.path("bob").unwrap(), "Offline");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_member_behind_another_one_is_yellow_until_there_is_a_direct_way() {
     let world = InMemory::new();

@@ -249,6 +249,9 @@ impl NodeCore {
         self.links.go(&LinkKey::Device(peer), LinkState::Disconnected);
         let trust = self.roster.trust(&last.user);
         self.roster.linked(&last.user, peer, trust, false, now);
+        if code == CloseCode::LEAVING {
+            self.roster.left(&peer);
+        }
         self.presence.down(&peer, now.tick);
         self.outbox.new_path(&peer);
         self.clock_offsets.remove(&peer);
