@@ -131,3 +131,9 @@ pub use byway_store_sqlite::SqliteStore;
 pub use byway_transport_memory::{MemoryNetwork, MemoryTransport};
 #[cfg(feature = "webrtc")]
 pub use byway_transport_webrtc::WebRtc;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

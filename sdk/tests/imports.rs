@@ -1,5 +1,7 @@
 //! The import rules of `sdk/docs/architecture.md`: arrows point one way, plugins never see the node.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
