@@ -6,7 +6,7 @@ use super::Scenario;
 use crate::child::Person;
 use crate::ensure;
 use crate::narrator::ms;
-use crate::report::{Finding, Result};
+use crate::report::{Failure, Finding, Result};
 use crate::stage::{Plan, Stage};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -36,23 +36,24 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
     stage.narrator.fact("kill -9: Carol, Alice and Bob are dead, and with them every connection");
 
     let before = stage.proxy()?.mark();
-    let since = Instant::now();
     let mut people = Vec::new();
     for plan in &plans {
         people.push(stage.start(plan).await?);
     }
-    all_connected(&people).await?;
-    let together = since.elapsed();
-    stage.narrator.fact(format!("all three have found each other again, {} after the first one started", ms(together)));
-    let [carol, alice, bob] = people.as_slice() else { return Ok(Finding::new(0, "")) };
-
+    let [carol, alice, bob] = people.as_slice() else { return Err(Failure::new("three were started")) };
+    let since = Instant::now();
     let id = alice.send("bob", "we are back").await?;
     alice.wait_delivered(&id).await?;
+    let delivered = since.elapsed();
     bob.message("we are back").await?;
+    stage.narrator.fact(format!("Alice writes to Bob: Delivered after {}", ms(delivered)));
+    stage.narrator.quote(alice.explain("bob").await?.unwrap_or_default());
     let id = bob.send("carol", "so we are").await?;
     bob.wait_delivered(&id).await?;
     carol.message("so we are").await?;
-    stage.narrator.fact("messages are delivered: Alice to Bob, Bob to Carol");
+    all_connected(&people).await?;
+    let together = since.elapsed();
+    stage.narrator.fact("all three are connected to each other again");
 
     let mut over_listener = 0;
     for person in &people {
@@ -64,8 +65,9 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
     Ok(Finding::new(
         calls.answered(),
         format!(
-            "connected {} after the restart, signals over Carol's listener: {over_listener}, attempts to reach the \
-             dead registry, in vain: {}",
+            "all running again, Delivered {} after send, all connected after {}; signals over Carol's listener: \
+             {over_listener}; attempts to reach the dead registry, in vain: {}",
+            ms(delivered),
             ms(together),
             calls.in_vain()
         ),
