@@ -79,12 +79,8 @@ impl World {
             Out::Browse { op, step } => self.browse(place, op, step),
             Out::Announce { op, leaving } => self.call(place, Call::Announce(op, leaving)),
             Out::Store { op, batch } => {
-                let wait = self.store_wait(place);
-                let n = &mut self.nodes[place];
-                n.store_free_at = n.store_free_at.max(self.now + wait);
-                n.batches.push_back((op, batch));
-                let wait = n.store_free_at - self.now;
-                self.at_node(place, wait, Do::Commit);
+                self.nodes[place].batches.push_back((op, batch));
+                self.commit_soon(place);
             }
             Out::Load { op, what } => {
                 let wait = self.store_wait(place);
@@ -114,13 +110,32 @@ impl World {
         }
     }
 
-    /// The oldest batch reaches the store.
+    fn commit_soon(&mut self, place: usize) {
+        if self.nodes[place].committing == 0 && !self.nodes[place].batches.is_empty() {
+            let wait = self.store_wait(place);
+            self.nodes[place].committing = self.nodes[place].batches.len();
+            self.at_node(place, wait, Do::Commit);
+        }
+    }
+
+    /// What waited when the store began is committed as a whole, or not at all.
     pub(super) fn commit(&mut self, place: usize) {
-        let Some((op, batch)) = self.nodes[place].batches.pop_front() else { return };
-        let full = self.nodes[place].disk_full;
-        let result =
-            if full > 0 && self.random.chance(full) { Err(StoreErrorKind::DiskFull) } else { Ok(self.apply(place, batch)) };
-        self.feed(place, In::Stored { op, result });
+        let n = &mut self.nodes[place];
+        let group: Vec<_> = n.batches.drain(..std::mem::take(&mut n.committing)).collect();
+        let full = n.disk_full;
+        let fails = full > 0 && self.random.chance(full);
+        if fails {
+            self.nodes[place].unwritten_at = Some(self.now);
+        }
+        let mut answers = Vec::with_capacity(group.len());
+        for (op, batch) in group {
+            let result = if fails { Err(StoreErrorKind::DiskFull) } else { Ok(self.apply(place, batch)) };
+            answers.push(In::Stored { op, result });
+        }
+        for answer in answers {
+            self.feed(place, answer);
+        }
+        self.commit_soon(place);
     }
 
     pub(super) fn apply(&mut self, place: usize, batch: Vec<Write>) -> Vec<Applied> {
@@ -147,6 +162,9 @@ impl World {
     pub(super) fn read_store(&mut self, place: usize, op: OpId, load: &byway_api::Load) {
         let full = self.nodes[place].disk_full;
         let fails = full > 0 && self.random.chance(full / 4);
+        if fails {
+            self.nodes[place].unwritten_at = Some(self.now);
+        }
         let result = if fails { Err(StoreErrorKind::Io) } else { Ok(self.nodes[place].store.load(load)) };
         self.feed(place, In::LoadedPage { op, result });
     }

@@ -60,9 +60,11 @@ pub(super) struct Node {
     pub(super) running: BTreeMap<OpId, Run>,
     pub(super) dialing: BTreeMap<OpId, u64>,
     pub(super) approached: BTreeMap<PeerId, u64>,
-    /// Batches on their way to the store, and the time of the last one's answer.
+    /// Batches on their way to the store, and how many of them are being committed.
     pub(super) batches: VecDeque<(OpId, Vec<Write>)>,
-    pub(super) store_free_at: u64,
+    pub(super) committing: usize,
+    /// When a write last failed.
+    pub(super) unwritten_at: Option<u64>,
     pub(super) disk_full: u32,
     pub(super) slow_store: u64,
     pub(super) inbox: VecDeque<InboxItem>,
@@ -120,7 +122,8 @@ impl Node {
             dialing: BTreeMap::new(),
             approached: BTreeMap::new(),
             batches: VecDeque::new(),
-            store_free_at: 0,
+            committing: 0,
+            unwritten_at: None,
             disk_full: 0,
             slow_store: 0,
             inbox: VecDeque::new(),
@@ -148,12 +151,25 @@ impl Node {
         self.record_seq
     }
 
+    /// Takes messages at once: it is awake, and has been well for `ms`.
+    pub(super) const fn well(&self, now: u64, ms: u64) -> bool {
+        let stored = self.slow_store == 0 && (self.unwritten_at.is_none() || self.resent(now));
+        self.awake(now) && self.calm_since + ms < now && stored
+    }
+
+    /// What could not be written has been sent again by now.
+    const fn resent(&self, now: u64) -> bool {
+        matches!(self.unwritten_at, Some(at) if at + RESEND_MS < now)
+    }
+
     /// Runs, and neither sleeps nor is suspended.
     pub(super) const fn awake(&self, now: u64) -> bool {
         self.core.is_some() && self.asleep_until <= now && !self.suspended && !self.quitting
     }
 }
 
+/// A sender tries again after 30 s what a recipient could not store, and that may take a while.
+const RESEND_MS: u64 = 45_000;
 /// Ticks at which a process begins: not 0, which hides mistakes.
 const BORN_AT: u64 = 1_000;
 
@@ -292,7 +308,7 @@ impl World {
         n.running.clear();
         n.approached.clear();
         n.batches.clear();
-        n.store_free_at = 0;
+        n.committing = 0;
         n.inbox.clear();
         n.taking = false;
         n.known_down_until = 0;

@@ -122,7 +122,7 @@ impl World {
     /// Between two nodes that are connected and well, nothing waits for long.
     fn check_prompt(&mut self) {
         let since = self.now.saturating_sub(PROMPT_MS);
-        let well = |place: usize| self.nodes[place].awake(self.now) && self.nodes[place].calm_since < since;
+        let well = |place: usize| self.nodes[place].well(self.now, PROMPT_MS);
         let mut late = Vec::new();
         let pairs = self.pairs();
         for number in &self.ledger.open {
