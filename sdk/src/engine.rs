@@ -14,17 +14,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::{
     DiscoveryStep, KeyError, KeyStore, Membership, MessageId, NetworkId, PeerId, Route, RouteStore, SignalError,
     Signaling, StoreError, Transport, TransportError, UserId, WallTime,
 };
+use byway_core::Tuning;
 use byway_core::io::{Event, InboxItem, InboxKey, Refusal};
 use byway_core::status::DeviceDelivery;
 use byway_core::view::{CoreMetrics, Explanation};
-use byway_core::Tuning;
-use byway_wire::WireError;
 use byway_wire::VerifiedRecord;
-use bytes::Bytes;
+use byway_wire::WireError;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -49,6 +49,7 @@ mod shared;
 mod signals;
 mod status;
 mod steps;
+mod stop;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -6,17 +6,17 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use byway_api::{CloseCode, Connection, Received};
 use bytes::Bytes;
+use byway_api::{CloseCode, Connection, Received};
 use byway_core::ConnId;
 use byway_core::io::Credit;
 use byway_wire::{Batch, DecodeContext, Frame, Lane, decode};
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use super::handshake::{Established, close};
 use super::runtime::timeout;
 use super::shared::Shared;
+use super::stop::Stop;
 
 /// The bounds of a connection's queue, and the credit of the core at its start.
 pub(super) const CREDIT: Credit = Credit { control: 64, data: 256, bytes: 1 << 20 };
@@ -36,7 +36,7 @@ pub(super) enum Arrival {
 pub(super) struct Outbound {
     lanes: Mutex<Lanes>,
     ready: Notify,
-    closing: CancellationToken,
+    closing: Stop,
     freed: Freed,
     /// Wakes the driver when slots became free.
     wake: Arc<Notify>,
@@ -75,7 +75,7 @@ impl Outbound {
         Arc::new(Self {
             lanes: Mutex::default(),
             ready: Notify::new(),
-            closing: CancellationToken::new(),
+            closing: Stop::new(),
             freed: Freed::default(),
             wake,
         })
@@ -108,7 +108,7 @@ impl Outbound {
         let mut lanes = self.lanes();
         lanes.close.get_or_insert(code);
         drop(lanes);
-        self.closing.cancel();
+        self.closing.raise();
         self.ready.notify_one();
     }
 
@@ -165,11 +165,24 @@ impl Outbound {
 /// Length with the varint before it.
 fn framed(frame: &Frame) -> usize {
     let length = frame.encoded_len();
-    length + if length < 0x80 { 1 } else if length < 0x4000 { 2 } else { 3 }
+    length
+        + if length < 0x80 {
+            1
+        } else if length < 0x4000 {
+            2
+        } else {
+            3
+        }
 }
 
 /// Runs the two tasks of a connection. [`Arrival::Down`] is the last thing they say.
-pub(super) fn start(shared: &Arc<Shared>, id: ConnId, up: &Established, out: &Arc<Outbound>, to: mpsc::Sender<Arrival>) {
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    id: ConnId,
+    up: &Established,
+    out: &Arc<Outbound>,
+    to: mpsc::Sender<Arrival>,
+) {
     let writer = Writer {
         shared: Arc::clone(shared),
         connection: Arc::clone(&up.connection),
@@ -201,7 +214,7 @@ impl Writer {
 
     /// A peer that does not read may not hold up a close.
     async fn overdue(&self) {
-        self.out.closing.cancelled().await;
+        self.out.closing.raised().await;
         self.shared.runtime.sleep(self.shared.settings.flush_wait).await;
     }
 
@@ -243,30 +256,30 @@ struct Reader {
 
 impl Reader {
     async fn run(self, writer: Writer) {
-        let done = CancellationToken::new();
+        let done = Stop::new();
         let ours = Arc::new(Mutex::new(None));
-        let stop = CancellationToken::new();
+        let stop = Stop::new();
         let task = {
             let (done, ours, stop) = (done.clone(), Arc::clone(&ours), stop.clone());
             self.shared.runtime.spawn(async move {
-                let _guard = done.drop_guard();
-                if let Some(Some(code)) = stop.run_until_cancelled(writer.run()).await {
+                let _guard = done.on_drop();
+                if let Some(Some(code)) = stop.unless_raised(writer.run()).await {
                     *ours.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
                 }
             })
         };
         let mut code = tokio::select! {
             code = self.read() => code,
-            () = done.cancelled() => CloseCode::LOST,
+            () = done.raised() => CloseCode::LOST,
         };
         let by_us = *ours.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(by_us) = by_us {
             code = by_us;
-        } else if done.is_cancelled() {
+        } else if done.is_raised() {
             // Writing failed: the far side may have said why.
             code = timeout(self.shared.settings.flush_wait, self.read()).await.unwrap_or(CloseCode::LOST);
         }
-        stop.cancel();
+        stop.raise();
         let _ = task.await;
         close(&self.shared, &self.connection, code).await;
         let _ = self.to.send(Arrival::Down(self.id, code)).await;

@@ -396,7 +396,9 @@ impl Driver {
         let _ = timeout(limit, async { while self.queues.stored.recv().await.is_some() {} }).await;
         let closed = match timeout(limit, self.shared.store.close()).await {
             Some(closed) => closed,
-            None => Err(StoreError::new(byway_api::StoreErrorKind::Io, self.shared.store.name(), "closing took too long")),
+            None => {
+                Err(StoreError::new(byway_api::StoreErrorKind::Io, self.shared.store.name(), "closing took too long"))
+            }
         };
         if let Err(error) = &closed {
             tracing::error!(target: "byway::store", %error, "the store was not closed in order");

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use byway_api::{CloseCode, Connection, Instance, PathInfo, PeerId, Received, Retry};
-use byway_wire::{Handshake, HelloConfig, HelloStep, PeerHello, Role};
 use byway_wire::limits;
+use byway_wire::{Handshake, HelloConfig, HelloStep, PeerHello, Role};
 
 use super::runtime::{random, timeout};
 use super::shared::Shared;
@@ -96,13 +96,14 @@ async fn exchange(
     };
     let nonce = random().map_err(|e| lost(&e.to_string()))?;
     let now = shared.runtime.now().wall;
-    let (mut handshake, first) =
-        Handshake::start(role, &config, identity.key(), &connection.binding(), nonce, now);
+    let (mut handshake, first) = Handshake::start(role, &config, identity.key(), &connection.binding(), nonce, now);
     connection.send(first).await.map_err(|e| lost(&e.to_string()))?;
     loop {
         let frame = match connection.recv().await {
             Ok(Received::Frame(frame)) => frame,
-            Ok(Received::Closed(code)) => return Err((code, HelloFailure::new(Retry::Later, format!("closed: {code:?}")))),
+            Ok(Received::Closed(code)) => {
+                return Err((code, HelloFailure::new(Retry::Later, format!("closed: {code:?}"))));
+            }
             Ok(_) => continue,
             Err(e) => return Err(lost(&e.to_string())),
         };
@@ -208,7 +209,8 @@ mod tests {
         let gate = Arc::new(HalfOpen::default());
         let ip = ip_of(&path("192.0.2.7:5000"));
         assert!(ip.is_some());
-        let mut places: Vec<_> = (0..limits::HALF_OPEN_PER_IP).filter_map(|_| HalfOpen::enter_from(&gate, ip)).collect();
+        let mut places: Vec<_> =
+            (0..limits::HALF_OPEN_PER_IP).filter_map(|_| HalfOpen::enter_from(&gate, ip)).collect();
         assert_eq!(places.len(), limits::HALF_OPEN_PER_IP);
         assert!(HalfOpen::enter_from(&gate, ip).is_none());
         places.pop();

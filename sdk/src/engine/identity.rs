@@ -10,13 +10,13 @@ use byway_api::{
 };
 use byway_core::Tick;
 use byway_wire::Beacon;
-use byway_wire::WireError;
 use byway_wire::DeviceKey;
+use byway_wire::SealSecret;
+use byway_wire::WireError;
+use byway_wire::issue_self_token;
 use byway_wire::limits;
 use byway_wire::make_proof;
 use byway_wire::{RecordDraft, VerifiedRecord};
-use byway_wire::SealSecret;
-use byway_wire::issue_self_token;
 use tokio::sync::Notify;
 
 use super::runtime::{Runtime, random};
@@ -92,8 +92,7 @@ impl Identity {
     /// Reads the keys, or makes them, and brings the seal keys up to date.
     pub(super) fn open(parts: Parts, settings: &Settings, runtime: Runtime) -> Result<Self, KeyError> {
         let now = runtime.now().wall;
-        let periods =
-            Periods { every: settings.seal_every, valid: settings.seal_valid, kept: settings.seal_kept };
+        let periods = Periods { every: settings.seal_every, valid: settings.seal_valid, kept: settings.seal_kept };
         let stored = parts.keys.load()?;
         let fresh = stored.is_none();
         let device = match &stored {
@@ -109,15 +108,8 @@ impl Identity {
             Credential::Given(token) => (token, false),
             Credential::SelfSigned => {
                 let jti = random().map_err(no_randomness)?;
-                let token = issue_self_token(
-                    &key,
-                    &parts.network,
-                    &parts.user,
-                    &key.peer(),
-                    now,
-                    limits::CREDENTIAL_LIFE,
-                    jti,
-                );
+                let token =
+                    issue_self_token(&key, &parts.network, &parts.user, &key.peer(), now, limits::CREDENTIAL_LIFE, jti);
                 (token, true)
             }
         };
@@ -235,9 +227,10 @@ impl Identity {
         let now = self.runtime.now().wall;
         let mut state = self.state();
         let seq = (state.seq + 1).max(u64::try_from(now.as_millis()).unwrap_or_default());
-        let newest = state.seeds.last().map(|seed| {
-            SealSecret::from_seed(&seed.seed).public(seed.created_at.plus(self.periods.valid))
-        });
+        let newest = state
+            .seeds
+            .last()
+            .map(|seed| SealSecret::from_seed(&seed.seed).public(seed.created_at.plus(self.periods.valid)));
         let draft = RecordDraft {
             network: self.network.clone(),
             user: self.user.clone(),

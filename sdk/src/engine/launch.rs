@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use byway_api::{Instance, Load, RouteStore, Row, StoreError, StoreErrorKind};
 use byway_core::io::{FoundRoute, In, Loaded, RouteSource};
 use byway_core::{META_PREFIX, Myself, NodeCore, StepSpec};
-use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use super::connection::Arrival;
@@ -93,8 +93,7 @@ async fn open(config: EngineConfig, runtime: Runtime) -> Result<(EngineHandle, I
         return Err(problems);
     }
 
-    let signalled: Vec<_> =
-        config.transports.iter().filter(|t| t.caps().needs_signaling).map(|t| t.name()).collect();
+    let signalled: Vec<_> = config.transports.iter().filter(|t| t.caps().needs_signaling).map(|t| t.name()).collect();
     let (signals, ports) = Signals::new(Arc::clone(&shared), config.listeners, config.carriers, &signalled);
     let (bound, failed) = endpoints::bind(&shared, &config.transports, ports).await;
     problems.extend(failed);
@@ -217,7 +216,8 @@ async fn load(shared: &Arc<Shared>, inputs: &mut Vec<In>) -> Result<(), StoreErr
         let rows = pages(shared, what).await?;
         let verifier = Arc::clone(shared);
         // Thousands of signatures: not on the runtime's threads.
-        let loaded = shared.runtime.blocking(move || rows.into_iter().filter_map(|row| loaded(&verifier, row)).collect());
+        let loaded =
+            shared.runtime.blocking(move || rows.into_iter().filter_map(|row| loaded(&verifier, row)).collect());
         let loaded: Vec<Loaded> = loaded.await.unwrap_or_default();
         inputs.extend(loaded.into_iter().map(In::Loaded));
     }
@@ -259,5 +259,8 @@ fn loaded(shared: &Shared, row: Row) -> Option<Loaded> {
 }
 
 fn verified(shared: &Shared, bytes: &Bytes) -> Option<byway_wire::VerifiedRecord> {
-    shared.verify(bytes).inspect_err(|error| tracing::debug!(target: "byway::store", %error, "a record is not valid any more")).ok()
+    shared
+        .verify(bytes)
+        .inspect_err(|error| tracing::debug!(target: "byway::store", %error, "a record is not valid any more"))
+        .ok()
 }

@@ -2,9 +2,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use byway_api::{PeerId, WallTime};
 use byway_wire::VerifiedRecord;
-use bytes::Bytes;
 
 /// Verified records by their bytes, so that the same bytes are not verified twice: a neighbour that
 /// tells thousands of records costs a hash each. Bounded; the oldest goes first.

@@ -9,8 +9,8 @@ use byway_api::WallTime;
 use byway_core::{Now, Tick};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+use super::stop::{Count, Stop};
 
 /// Where wall time comes from. Ticks always come from the runtime's monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
 /// The tasks of one node and its clock. Clones share both.
 #[derive(Clone)]
 pub(crate) struct Runtime {
-    tracker: TaskTracker,
-    abort: CancellationToken,
+    running: Count,
+    abort: Stop,
     started: Instant,
     wall: Option<WallTime>,
 }
@@ -61,7 +61,7 @@ impl Runtime {
             Clock::System => None,
             Clock::Ticks => Some(now_wall()),
         };
-        Self { tracker: TaskTracker::new(), abort: CancellationToken::new(), started: Instant::now(), wall }
+        Self { running: Count::new(), abort: Stop::new(), started: Instant::now(), wall }
     }
 
     /// The time now.
@@ -87,9 +87,11 @@ impl Runtime {
 
     /// Runs a task until it ends or the node is aborted.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        let abort = self.abort.clone();
-        self.tracker.spawn(async move {
-            abort.run_until_cancelled(task).await;
+        let (abort, counted) = (self.abort.clone(), self.running.enter());
+        #[expect(clippy::disallowed_methods, reason = "the one door to spawning")]
+        tokio::spawn(async move {
+            let _counted = counted;
+            abort.unless_raised(task).await;
         })
     }
 
@@ -99,29 +101,37 @@ impl Runtime {
         set: &mut JoinSet<T>,
         task: impl Future<Output = T> + Send + 'static,
     ) -> AbortHandle {
-        set.spawn(self.tracker.track_future(task))
+        let counted = self.running.enter();
+        set.spawn(async move {
+            let _counted = counted;
+            task.await
+        })
     }
 
     /// Runs something that blocks for a moment, such as writing a key file.
     pub(super) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.tracker.spawn_blocking(work).await.ok()
+        let counted = self.running.enter();
+        tokio::task::spawn_blocking(move || {
+            let _counted = counted;
+            work()
+        })
+        .await
+        .ok()
     }
 
     /// Ends every task at its next wait.
     pub(super) fn abort(&self) {
-        self.abort.cancel();
-        self.tracker.close();
+        self.abort.raise();
     }
 
     /// Waits until every task has ended.
     pub(super) async fn join(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.running.none_left().await;
     }
 
     /// How many tasks run now.
     pub(super) fn tasks(&self) -> usize {
-        self.tracker.len()
+        self.running.now()
     }
 }
 

@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress};
 use byway_core::OpId;
 use byway_core::io::{AskError, Event, FoundRoute, RouteSource};
-use byway_wire::WireError;
 use byway_wire::RelayStatus;
 use byway_wire::VerifiedRecord;
-use bytes::Bytes;
+use byway_wire::WireError;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use super::handshake::Established;
@@ -93,11 +93,7 @@ pub(super) enum Notice {
     /// Our own record has changed.
     Me(VerifiedRecord),
     /// Asks a neighbour for routes.
-    Ask {
-        neighbour: PeerId,
-        user: byway_api::UserId,
-        reply: oneshot::Sender<Result<Vec<FoundRoute>, AskError>>,
-    },
+    Ask { neighbour: PeerId, user: byway_api::UserId, reply: oneshot::Sender<Result<Vec<FoundRoute>, AskError>> },
     /// Hands an envelope to a neighbour.
     Forward { hop: PeerId, mail: Sealed, reply: oneshot::Sender<Result<RelayStatus, AskError>> },
     /// What is needed to send something to a device that is not connected.
@@ -200,4 +196,3 @@ pub(super) fn seq_write(record: &VerifiedRecord) -> byway_api::Write {
         durability: byway_api::Durability::Relaxed,
     }
 }
-

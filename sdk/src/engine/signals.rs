@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use byway_api::{PeerId, Signal, SignalAddress, SignalError, SignalIn, SignalPort, Signaling, async_trait};
 use byway_core::OpId;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
+use super::stop::Stop;
 
 mod incoming;
 mod outgoing;
@@ -29,7 +29,7 @@ pub(super) struct Signals {
     ports: BTreeMap<&'static str, mpsc::Sender<SignalIn>>,
     dialing: Mutex<BTreeMap<OpId, Dialing>>,
     replay: Mutex<Replay>,
-    stopped: CancellationToken,
+    stopped: Stop,
 }
 
 struct Dialing {
@@ -61,7 +61,7 @@ impl Signals {
             ports: transports.iter().copied().zip(senders).collect(),
             dialing: Mutex::default(),
             replay: Mutex::new(replay),
-            stopped: CancellationToken::new(),
+            stopped: Stop::new(),
         });
         let port = |(transport, inbox): (&&'static str, _)| -> Arc<dyn SignalPort> {
             let inbox = tokio::sync::Mutex::new(inbox);
@@ -84,7 +84,7 @@ impl Signals {
 
     /// From now on every port yields `None`.
     pub(super) fn stop(&self) {
-        self.stopped.cancel();
+        self.stopped.raise();
     }
 
     /// Says that `peer` is being dialled, until the result is dropped: its answer is reported, and its
@@ -143,7 +143,7 @@ impl SignalPort for Port {
         let mut inbox = self.inbox.lock().await;
         tokio::select! {
             biased;
-            () = self.signals.stopped.cancelled() => None,
+            () = self.signals.stopped.raised() => None,
             signal = inbox.recv() => signal,
         }
     }

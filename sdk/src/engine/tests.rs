@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::{
     Announcement, CloseCode, DiscoveryStep, KeyStore, Lookup, MessageId, Meter, NetworkId, PeerId, Route, RouteStore,
     StepError, StoreErrorKind, UserId, async_trait,
@@ -14,12 +15,12 @@ use byway_core::status::Delivery;
 use byway_store_memory::MemoryStore;
 use byway_transport_memory::MemoryNetwork;
 use byway_wire::OpenMembership;
-use bytes::Bytes;
 
 use super::*;
 use crate::keys_file::MemoryKeys;
 
 mod signalling;
+mod throughput;
 
 /// Remembers what is announced; the same for all members of a test.
 #[derive(Debug, Default)]

@@ -43,9 +43,8 @@ impl Signals {
         let now = self.shared.runtime.now().wall;
         let known = |peer: &_| self.shared.records.newest(peer, now);
         let secrets = identity.secrets();
-        let opened =
-            open(mail, identity.peer(), &secrets, identity.network(), identity.membership(), now, known)
-                .map_err(|e| e.to_string())?;
+        let opened = open(mail, identity.peer(), &secrets, identity.network(), identity.membership(), now, known)
+            .map_err(|e| e.to_string())?;
         let content = opened.content;
         let Body::Signal(signal) = content.body else {
             return Err("it is no signal".to_owned());

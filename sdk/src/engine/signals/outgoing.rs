@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use byway_api::{
-    MessageId, PeerId, Sealed, Signal, SignalAddress, SignalError, SignalErrorKind, SignalKind, WallTime,
-};
+use byway_api::{MessageId, PeerId, Sealed, Signal, SignalAddress, SignalError, SignalErrorKind, SignalKind, WallTime};
 use byway_core::io::AskError;
 use byway_wire::{Body, Content, RelayStatus, VerifiedRecord, limits, seal};
 
@@ -28,7 +26,7 @@ fn error(kind: SignalErrorKind, text: impl Into<String>) -> SignalError {
 impl Signals {
     /// Seals a signal for `to` and hands it to the first carrier that takes it.
     pub(super) async fn send(&self, to: PeerId, at: &SignalAddress, signal: Signal) -> Result<(), SignalError> {
-        if self.stopped.is_cancelled() {
+        if self.stopped.is_raised() {
             return Err(error(SignalErrorKind::Closed, "the node stops"));
         }
         let known = self.shared.ask(|reply| Notice::Ways { to, reply }).await.unwrap_or_default();

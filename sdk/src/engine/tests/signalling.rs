@@ -119,8 +119,7 @@ impl Transport for Shy {
     async fn bind(&self, cx: BindContext) -> Result<Arc<dyn Endpoint>, TransportError> {
         let port = cx.signals.clone().expect("a port for a transport that needs one");
         let inner = self.0.transport().bind(BindContext::new(cx.me, cx.network)).await?;
-        let endpoint =
-            Arc::new(ShyEndpoint { inner, port, answers: Mutex::default(), pump: Mutex::default() });
+        let endpoint = Arc::new(ShyEndpoint { inner, port, answers: Mutex::default(), pump: Mutex::default() });
         let pumping = Arc::clone(&endpoint);
         #[expect(clippy::disallowed_methods, reason = "aborted by close")]
         let pump = tokio::spawn(async move { pumping.pump().await });
