@@ -141,12 +141,7 @@ async fn play(options: &Options, scenarios: &[(usize, &'static Scenario)], direc
     if outcomes.iter().all(Outcome::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn play_one(
-    scenario: &'static Scenario,
-    directory: PathBuf,
-    narrator: Narrator,
-    logs: Option<&Path>,
-) -> Outcome {
+async fn play_one(scenario: &'static Scenario, directory: PathBuf, narrator: Narrator, logs: Option<&Path>) -> Outcome {
     let started = Instant::now();
     let result = match Stage::new(directory, narrator) {
         Ok(mut stage) => {

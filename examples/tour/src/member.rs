@@ -17,7 +17,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use byway::api::{Member as Proved, Membership, MembershipError, MembershipErrorKind};
 use byway::presets::{Lan, Standard};
-use byway::{Delivery, Inbox, Message, MessageId, Network, Node, PeerId, Roster, Sent, Trust, UserId, WallTime, WebRtc};
+use byway::{
+    Delivery, Inbox, Message, MessageId, Network, Node, PeerId, Roster, Sent, Trust, UserId, WallTime, WebRtc,
+};
 use byway_testkit::faults::{Refusals, Refusing};
 use clap::Parser;
 use serde::Serialize;
@@ -175,15 +177,15 @@ impl App {
                 Ok(sent) => spawn(tasks, n, async move { Ok(sent.read().await?) }),
                 Err(error) => answer(n, Err::<(), _>(error)),
             },
-            Command::Connect { to, within_ms } => spawn(tasks, n, async move {
-                Ok(node.chat(to)?.connect(Duration::from_millis(within_ms)).await?)
-            }),
+            Command::Connect { to, within_ms } => {
+                spawn(tasks, n, async move { Ok(node.chat(to)?.connect(Duration::from_millis(within_ms)).await?) })
+            }
             Command::Read { id } => answer(n, self.read(&id).await),
             Command::Done { id } => answer(n, self.done(&id).await),
             Command::Metrics => answer(n, self.numbers().await),
-            Command::Explain { user } => spawn(tasks, n, async move {
-                Ok(node.explain(user).await?.map(|explanation| explanation.to_string()))
-            }),
+            Command::Explain { user } => {
+                spawn(tasks, n, async move { Ok(node.explain(user).await?.map(|explanation| explanation.to_string())) })
+            }
             Command::Refuse { a, b } => answer(n, pair(&a, &b).map(|(a, b)| self.refusals.refuse(a, b))),
             Command::Allow { a, b } => answer(n, pair(&a, &b).map(|(a, b)| self.refusals.permit(a, b))),
             Command::Invite => answer(n, node.invite().map(|invite| invite.to_string()).map_err(Failed::from)),

@@ -173,8 +173,7 @@ impl Proxy {
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { upstream: watch::Sender::new(None), calls: watch::Sender::new(Vec::new()) });
+        let shared = Arc::new(Shared { upstream: watch::Sender::new(None), calls: watch::Sender::new(Vec::new()) });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, _tasks: tasks })

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Why a scenario failed, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,25 +85,27 @@ impl Outcome {
     }
 
     /// The JSON line.
-    pub fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> String {
         let (calls, detail) = match &self.result {
             Ok(finding) => (Some(finding.registry_calls), finding.detail.clone()),
             Err(failure) => (None, failure.to_string()),
         };
-        json!({
-            "scenario": self.scenario,
-            "passed": self.passed(),
-            "ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
-            "registry_calls": calls,
-            "detail": detail,
-        })
+        // Written out, so that the fields keep their order.
+        format!(
+            r#"{{"scenario":{},"passed":{},"ms":{},"registry_calls":{},"detail":{}}}"#,
+            json!(self.scenario),
+            self.passed(),
+            self.took.as_millis(),
+            json!(calls),
+            json!(detail),
+        )
     }
 }
 
 /// The last JSON line.
-pub fn summary(outcomes: &[Outcome]) -> Value {
+pub fn summary(outcomes: &[Outcome]) -> String {
     let passed = outcomes.iter().filter(|outcome| outcome.passed()).count();
-    json!({ "summary": true, "passed": passed, "failed": outcomes.len() - passed })
+    format!(r#"{{"summary":true,"passed":{passed},"failed":{}}}"#, outcomes.len() - passed)
 }
 
 #[cfg(test)]
@@ -113,17 +115,13 @@ mod tests {
     #[test]
     fn a_failed_scenario_tells_why_and_is_counted() {
         let ms = Duration::from_millis;
-        let good =
-            Outcome { scenario: "a", took: ms(12), result: Ok(Finding::new(1, "b")) };
+        let good = Outcome { scenario: "a", took: ms(12), result: Ok(Finding::new(1, "b \"c\"")) };
         let bad = Outcome { scenario: "c", took: ms(3), result: Err(Failure::new("nobody came")) };
-        assert_eq!(
-            good.to_json(),
-            json!({"scenario": "a", "passed": true, "ms": 12, "registry_calls": 1, "detail": "b"})
-        );
+        assert_eq!(good.to_json(), r#"{"scenario":"a","passed":true,"ms":12,"registry_calls":1,"detail":"b \"c\""}"#);
         assert_eq!(
             bad.to_json(),
-            json!({"scenario": "c", "passed": false, "ms": 3, "registry_calls": null, "detail": "nobody came"})
+            r#"{"scenario":"c","passed":false,"ms":3,"registry_calls":null,"detail":"nobody came"}"#
         );
-        assert_eq!(summary(&[good, bad]), json!({"summary": true, "passed": 1, "failed": 1}));
+        assert_eq!(summary(&[good, bad]), r#"{"summary":true,"passed":1,"failed":1}"#);
     }
 }

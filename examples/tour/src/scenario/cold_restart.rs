@@ -19,8 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 async fn play(stage: &mut Stage) -> Result<Finding> {
-    let plans =
-        [Plan::with_registry("carol").listening(), Plan::with_registry("alice"), Plan::with_registry("bob")];
+    let plans = [Plan::with_registry("carol").listening(), Plan::with_registry("alice"), Plan::with_registry("bob")];
     stage.start_registry().await?;
     let mut people = Vec::new();
     for plan in &plans {

@@ -51,7 +51,10 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
     let calls = stage.proxy()?.since(before);
     ensure!(calls.all() == 0, "registry calls while the list was kept up to date: {calls}");
     stage.agree(start, &[&alice, &carol]).await?;
-    Ok(Finding::new(calls.answered(), "🟢, 🟡 via Carol, 🟢, ⚫: each change shown, no registry call, by the proxy and by metrics"))
+    Ok(Finding::new(
+        calls.answered(),
+        "🟢, 🟡 via Carol, 🟢, ⚫: each change shown, no registry call, by the proxy and by metrics",
+    ))
 }
 
 fn show(stage: &Stage, listed: &Listed) {

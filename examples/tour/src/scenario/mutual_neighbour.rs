@@ -40,10 +40,7 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
     bob.message("carol told me where you are").await?;
     let now = alice.metrics().await?;
     ensure!(now.lookups_metered == metered, "alice's search went as far as the dead registry");
-    ensure!(
-        now.neighbour_signals > 0 || carol.metrics().await?.relayed > 0,
-        "nothing went through carol: {now:?}"
-    );
+    ensure!(now.neighbour_signals > 0 || carol.metrics().await?.relayed > 0, "nothing went through carol: {now:?}");
     alice.until_sees("bob", "🟢", "webrtc").await?;
     stage.narrator.fact("and now they are connected directly: Carol is not needed any more");
     let calls = stage.proxy()?.since(before);

@@ -40,8 +40,5 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
     let now = alice.metrics().await?.lookups_metered + bob.metrics().await?.lookups_metered;
     ensure!(now == metered, "a search went as far as the dead registry");
     let calls = stage.proxy()?.since(before);
-    Ok(Finding::new(
-        calls.answered(),
-        format!("Delivered {} after send, Read, answered; registry dead", ms(delivered)),
-    ))
+    Ok(Finding::new(calls.answered(), format!("Delivered {} after send, Read, answered; registry dead", ms(delivered))))
 }
