@@ -64,7 +64,10 @@ pub struct Outbox {
     messages: BTreeMap<MessageId, Message>,
     lanes: BTreeMap<PeerId, Lane>,
     unbound: BTreeMap<UserId, BTreeSet<(WallTime, MessageId)>>,
-    expiries: BTreeSet<(Tick, MessageId)>,
+    /// By the clock on the wall, which may be set while they wait.
+    expiries: BTreeSet<(WallTime, MessageId)>,
+    /// The time as it was last told.
+    now: Now,
     delivered: VecDeque<MessageId>,
     /// The latest `queued_at` that was given out.
     last_queued: WallTime,
@@ -100,8 +103,7 @@ impl Outbox {
     pub fn load(&mut self, now: Now, row: &OutboxRow) {
         self.last_queued = self.last_queued.max(row.queued_at);
         let message = self.messages.entry(row.message).or_insert_with(|| {
-            let left = row.expires_at.since(now.wall);
-            self.expiries.insert((now.tick.plus(left), row.message));
+            self.expiries.insert((row.expires_at, row.message));
             Message {
                 user: row.to_user.clone(),
                 reply_to: row.reply_to,
@@ -143,6 +145,7 @@ impl Outbox {
             peer: row.to_peer,
             epoch: row.epoch,
             seq: row.seq,
+            reserves: 0,
             state: row.state,
             tries: row.retry_count,
         });
@@ -163,7 +166,9 @@ impl Outbox {
         }
     }
 
-    fn number(lanes: &mut BTreeMap<PeerId, Lane>, rng: &mut Rng, peer: PeerId, batch: &mut Vec<Write>) -> (u64, u64) {
+    /// The next number of a lane. Every batch reserves what it uses until a reservation is durable: one
+    /// that fails must not leave the numbers of the next ones to be used again.
+    fn number(lanes: &mut BTreeMap<PeerId, Lane>, rng: &mut Rng, peer: PeerId, batch: &mut Vec<Write>) -> Row {
         let lane = lanes.entry(peer).or_default();
         if lane.epoch == 0 {
             // 63 bits: stores keep signed integers
@@ -171,16 +176,17 @@ impl Outbox {
         }
         let seq = lane.next;
         lane.next += 1;
+        let mut reserves = 0;
         if lane.next > lane.reserved {
-            lane.reserved = seq + RESERVED;
-            let value = [lane.epoch.to_be_bytes(), lane.reserved.to_be_bytes()].concat();
+            reserves = seq + RESERVED;
+            let value = [lane.epoch.to_be_bytes(), reserves.to_be_bytes()].concat();
             batch.push(Write::Meta {
                 key: format!("{META_PREFIX}lane/{peer}"),
                 value: Some(value.into()),
                 durability: Durability::Durable,
             });
         }
-        (lane.epoch, seq)
+        Row { peer: Some(peer), epoch: lane.epoch, seq, reserves, state: OutboxState::Queued, tries: 0 }
     }
 
     /// No two messages have the same time: the order in which they were sent, which those without a
@@ -236,13 +242,13 @@ impl Outbox {
         };
         let mut rows = Vec::with_capacity(devices.len().max(1));
         for peer in devices {
-            let (epoch, seq) = Self::number(&mut self.lanes, rng, *peer, &mut batch);
-            batch.push(Write::Append(row(Some(*peer), epoch, seq)));
-            rows.push(Row { peer: Some(*peer), epoch, seq, state: OutboxState::Queued, tries: 0 });
+            let numbered = Self::number(&mut self.lanes, rng, *peer, &mut batch);
+            batch.push(Write::Append(row(Some(*peer), numbered.epoch, numbered.seq)));
+            rows.push(numbered);
         }
         if rows.is_empty() {
             batch.push(Write::Append(row(None, 0, 0)));
-            rows.push(Row { peer: None, epoch: 0, seq: 0, state: OutboxState::Queued, tries: 0 });
+            rows.push(Row::UNBOUND);
         }
         self.waiting += 1;
         self.bytes += body.len();
@@ -250,7 +256,7 @@ impl Outbox {
         if keep {
             self.held += body.len();
         }
-        self.expiries.insert((now.tick.plus(expires_at.since(now.wall)), id));
+        self.expiries.insert((expires_at, id));
         self.messages.insert(
             id,
             Message {
@@ -276,7 +282,7 @@ impl Outbox {
         for row in &message.rows {
             match row.peer {
                 Some(peer) => {
-                    self.lanes.entry(peer).or_default().open.insert(row.seq, *id);
+                    self.lanes.entry(peer).or_default().enter(row, *id);
                     peers.push(peer);
                 }
                 None => {
@@ -325,14 +331,13 @@ impl Outbox {
             let mut rows = Vec::new();
             message.rows.clear();
             for peer in devices {
-                let (epoch, seq) = Self::number(&mut self.lanes, rng, *peer, &mut batch);
-                message.rows.push(Row { peer: Some(*peer), epoch, seq, state: OutboxState::Queued, tries: 0 });
+                let numbered = Self::number(&mut self.lanes, rng, *peer, &mut batch);
                 rows.push(OutboxRow {
                     message: id,
                     to_user: user.clone(),
                     to_peer: Some(*peer),
-                    epoch,
-                    seq,
+                    epoch: numbered.epoch,
+                    seq: numbered.seq,
                     content: None,
                     size: message.size,
                     reply_to: message.reply_to,
@@ -342,6 +347,7 @@ impl Outbox {
                     next_try: now.wall.plus(tuning.retry),
                     state: OutboxState::Queued,
                 });
+                message.rows.push(numbered);
             }
             batch.push(Write::Bind { message: id, rows });
             batches.push((id, batch));
@@ -355,7 +361,7 @@ impl Outbox {
         let mut peers = Vec::new();
         for row in message.rows.iter().filter(|r| r.state == OutboxState::Queued) {
             if let Some(peer) = row.peer {
-                self.lanes.entry(peer).or_default().open.insert(row.seq, *id);
+                self.lanes.entry(peer).or_default().enter(row, *id);
                 peers.push(peer);
             }
         }
@@ -366,7 +372,7 @@ impl Outbox {
     pub fn not_bound(&mut self, id: &MessageId) {
         if let Some(message) = self.messages.get_mut(id) {
             message.rows.clear();
-            message.rows.push(Row { peer: None, epoch: 0, seq: 0, state: OutboxState::Queued, tries: 0 });
+            message.rows.push(Row::UNBOUND);
             self.unbound.entry(message.user.clone()).or_default().insert((message.queued_at, *id));
         }
     }
@@ -532,19 +538,22 @@ impl Outbox {
         moved
     }
 
+    /// What time it is. Expiries follow the clock on the wall also when it is set.
+    pub const fn clock(&mut self, now: Now) {
+        self.now = now;
+    }
+
     /// Gives up what has expired: what that moved, and what to store.
     pub fn expire(&mut self, now: Now, batch: &mut Vec<Write>) -> Vec<Moved> {
         let mut moved = Vec::new();
         while let Some(&(due, id)) = self.expiries.first()
-            && due <= now.tick
+            && due <= now.wall
         {
             self.expiries.pop_first();
             let Some(message) = self.messages.get(&id) else { continue };
-            let left = message.expires_at.since(now.wall);
-            if !left.is_zero() || message.accepting.is_some() {
-                // the wall clock went back, or the store is still at work
-                let again = now.tick.plus(left.max(Duration::from_millis(100)));
-                self.expiries.insert((again, id));
+            if message.accepting.is_some() {
+                // the store is still at work
+                self.expiries.insert((now.wall.plus(Duration::from_millis(100)), id));
                 continue;
             }
             if message.best() == Delivery::Sending {
@@ -611,7 +620,7 @@ impl Outbox {
 
     /// When [`Self::expire`] or [`Self::stale`] is due.
     pub fn deadline(&self, tuning: &Tuning) -> Option<Tick> {
-        let expiry = self.expiries.first().map(|(t, _)| *t);
+        let expiry = self.expiries.first().map(|(at, _)| self.now.tick.plus(at.since(self.now.wall)));
         let stale = self.lanes.values().filter_map(|l| l.written_at).min().map(|t| t.plus(tuning.retry));
         [expiry, stale].into_iter().flatten().min()
     }

@@ -153,7 +153,7 @@ impl NodeCore {
 
     pub(super) fn send_receipts(&mut self, now: Now, out: &mut Vec<Out>) {
         for peer in self.inbox.receipts_due() {
-            let Some(conn) = self.writer(&peer) else { continue };
+            let Some(conn) = self.answering_conn(&peer) else { continue };
             while self.conns.get(&conn).is_some_and(|c| c.credit.control > 0) {
                 let Some((kind, messages)) = self.inbox.receipts(&peer) else { break };
                 let frame = Frame::Receipts(Receipts { kind, messages, at: now.wall });

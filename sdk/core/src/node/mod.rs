@@ -186,6 +186,7 @@ impl NodeCore {
 
     /// Handles one input.
     pub fn handle(&mut self, now: Now, input: In, out: &mut Vec<Out>) {
+        self.outbox.clock(now);
         match input {
             In::Loaded(row) => self.load(now, row),
             In::Start => self.start(now, out),

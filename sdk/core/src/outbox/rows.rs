@@ -13,8 +13,16 @@ pub(super) struct Row {
     pub(super) peer: Option<PeerId>,
     pub(super) epoch: u64,
     pub(super) seq: u64,
+    /// Numbers below this are reserved as soon as this row is durable.
+    pub(super) reserves: u64,
     pub(super) state: OutboxState,
     pub(super) tries: u32,
+}
+
+impl Row {
+    /// The row of a message whose user has no known device.
+    pub(super) const UNBOUND: Self =
+        Self { peer: None, epoch: 0, seq: 0, reserves: 0, state: OutboxState::Queued, tries: 0 };
 }
 
 #[derive(Debug)]
@@ -55,6 +63,7 @@ pub(super) const fn delivery(state: OutboxState) -> Delivery {
 pub(super) struct Lane {
     pub(super) epoch: u64,
     pub(super) next: u64,
+    /// Numbers below this are reserved in the store: a restart does not use them again.
     pub(super) reserved: u64,
     /// The first number that this process gives out. Those below that are not open are delivered, given
     /// up or were never used.
@@ -66,4 +75,12 @@ pub(super) struct Lane {
     pub(super) in_flight: usize,
     /// When the oldest write on the present path was made.
     pub(super) written_at: Option<Tick>,
+}
+
+impl Lane {
+    /// The row of a message is durable.
+    pub(super) fn enter(&mut self, row: &Row, message: MessageId) {
+        self.reserved = self.reserved.max(row.reserves);
+        self.open.insert(row.seq, message);
+    }
 }
