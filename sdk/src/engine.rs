@@ -19,10 +19,10 @@ use byway_api::{
     DiscoveryStep, KeyError, KeyStore, Membership, MessageId, NetworkId, PeerId, Route, RouteStore, SignalError,
     Signaling, StoreError, Transport, TransportError, UserId, WallTime,
 };
-use byway_core::Tuning;
-use byway_core::io::{Event, InboxItem, InboxKey, Refusal};
+use byway_core::io::{Event, InboxItem, InboxKey, Refusal, SendCommand};
 use byway_core::status::DeviceDelivery;
 use byway_core::view::{CoreMetrics, Explanation};
+use byway_core::{OpId, Tuning};
 use byway_wire::VerifiedRecord;
 use byway_wire::WireError;
 use thiserror::Error;
@@ -38,6 +38,7 @@ mod effects;
 mod endpoints;
 mod handshake;
 mod identity;
+mod ids;
 mod keeper;
 mod launch;
 mod meter;
@@ -253,7 +254,7 @@ pub(crate) struct Me {
 /// What the driver is told by the app's side.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Send { request: Box<SendRequest>, status: MessageStatus },
+    Send { command: Box<SendCommand>, expires_in: Duration, status: MessageStatus },
     Status { message: MessageId, reply: oneshot::Sender<Option<MessageStatus>> },
     Deliveries { message: MessageId, reply: oneshot::Sender<Vec<DeviceDelivery>> },
     Seek(UserId),
@@ -328,14 +329,17 @@ impl EngineHandle {
     ///
     /// # Cancellation
     /// Dropping the future recalls nothing: the message may be queued or not.
-    pub(crate) async fn send(&self, mut request: SendRequest) -> Result<Sent, CommandError> {
-        let message = match request.message {
+    pub(crate) async fn send(&self, request: SendRequest) -> Result<Sent, CommandError> {
+        let SendRequest { to, message, body, reply_to, expires_in } = request;
+        let message = match message {
             Some(id) => id,
-            None => MessageId::from_bytes(runtime::random().map_err(|_| CommandError::Stopped)?),
+            None => self.inner.shared.ids.next().map_err(|_| CommandError::Stopped)?,
         };
-        request.message = Some(message);
+        // The driver fills in what it alone knows: the request's number and the time.
+        let (op, expires_at) = (OpId(0), WallTime::default());
+        let command = Box::new(SendCommand { op, to, message, body, reply_to, expires_at });
         let status = MessageStatus::new();
-        self.command(Command::Send { request: Box::new(request), status: status.clone() }).await?;
+        self.command(Command::Send { command, expires_in, status: status.clone() }).await?;
         let existing = status.queued().await?;
         Ok(Sent { message, existing, status })
     }

@@ -1,10 +1,12 @@
 //! What the app wants, as inputs of the core.
 
+use std::time::Duration;
+
 use byway_core::io::{In, SendCommand};
 use byway_wire::limits;
 
 use super::driver::{Driver, Pending};
-use super::{Command, EngineMetrics, MessageStatus, SendRequest};
+use super::{Command, EngineMetrics, MessageStatus};
 
 impl Driver {
     pub(super) fn command(&mut self, command: Command) {
@@ -12,13 +14,13 @@ impl Driver {
             return self.refuse(command);
         }
         match command {
-            Command::Send { request, status } => self.send(*request, status),
+            Command::Send { command, expires_in, status } => self.send(command, expires_in, status),
             Command::Status { message, reply } => {
                 let status = self.stands(&message).map(|delivery| {
                     let status = MessageStatus::new();
                     status.answer(Ok(true));
                     status.advance(delivery);
-                    self.watched.entry(message).or_default().push(status.clone());
+                    self.watched.add(message, status.clone());
                     status
                 });
                 let _ = reply.send(status);
@@ -76,14 +78,10 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, request: SendRequest, status: MessageStatus) {
-        let Some(message) = request.message else {
-            unreachable!("the handle gives every message an id");
-        };
-        let op = self.request(Pending::Send { message, status });
-        let expires_at = self.now.wall.plus(request.expires_in.min(limits::FUTURE_MAX));
-        let SendRequest { to, body, reply_to, .. } = request;
-        self.feed(In::Send(Box::new(SendCommand { op, to, message, body, reply_to, expires_at })));
+    fn send(&mut self, mut command: Box<SendCommand>, expires_in: Duration, status: MessageStatus) {
+        command.op = self.request(Pending::Send { message: command.message, status });
+        command.expires_at = self.now.wall.plus(expires_in.min(limits::FUTURE_MAX));
+        self.feed(In::Send(command));
     }
 
     fn metrics(&self) -> EngineMetrics {

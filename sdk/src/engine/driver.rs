@@ -19,6 +19,7 @@ use super::ops::{Ended, Ops};
 use super::runtime::timeout;
 use super::shared::{InboxRoom, Notice, Shared, Ways, seq_write};
 use super::signals::Mail;
+use super::status::Watched;
 use super::store::{StoreQueue, Stored};
 use super::{Command, CommandError, MessageStatus, connection, endpoints};
 
@@ -66,8 +67,7 @@ pub(super) struct Driver {
     pub(super) store: Arc<StoreQueue>,
     pub(super) lines: BTreeMap<ConnId, Line>,
     pub(super) pending: HashMap<OpId, Pending>,
-    /// Those who watch a message; usually one.
-    pub(super) watched: HashMap<MessageId, Vec<MessageStatus>>,
+    pub(super) watched: Watched,
     /// Devices that are connecting to us, and until when we wait for them.
     pub(super) approached: BTreeMap<PeerId, Tick>,
     pub(super) room: Arc<InboxRoom>,
@@ -111,7 +111,7 @@ impl Driver {
             store,
             lines: BTreeMap::new(),
             pending: HashMap::new(),
-            watched: HashMap::new(),
+            watched: Watched::default(),
             approached: BTreeMap::new(),
             room,
             wake,
@@ -425,9 +425,7 @@ impl Driver {
 impl Drop for Driver {
     /// Whoever waits for a message learns that nothing will come any more.
     fn drop(&mut self) {
-        for status in self.watched.values().flatten() {
-            status.stop();
-        }
+        self.watched.stop();
         for pending in self.pending.values() {
             if let Pending::Send { status, .. } = pending {
                 status.stop();

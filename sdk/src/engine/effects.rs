@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use byway_api::{MessageId, SignalAddress, StoreErrorKind};
+use byway_api::{SignalAddress, StoreErrorKind};
 use byway_core::OpId;
 use byway_core::io::{Answer, Event, In, Out};
-use byway_core::status::Delivery;
 
-use super::MessageStatus;
 use super::driver::{Driver, Pending};
 use super::ops::{Ended, Kind};
 use super::runtime::timeout;
@@ -117,7 +115,7 @@ impl Driver {
                     status.advance(delivery);
                 }
                 status.answer(Ok(existing));
-                self.watched.entry(message).or_default().push(status);
+                self.watched.add(message, status);
             }
             (Pending::Send { status, .. }, Answer::Refused(refusal)) => status.answer(Err(refusal)),
             (Pending::Done(reply), Answer::Done) => {
@@ -144,24 +142,11 @@ impl Driver {
             Event::RosterChanged => self.roster_changed = true,
             event => {
                 if let Event::Delivery { message, delivery, .. } = &event {
-                    self.moved(message, *delivery);
+                    self.watched.moved(message, *delivery);
                 }
                 // An error only says that nobody listens.
                 let _ = self.shared.events.send(event);
             }
-        }
-    }
-
-    /// A message has moved on. Who watches it is forgotten once nothing more can come, or nobody looks.
-    fn moved(&mut self, message: &MessageId, delivery: Delivery) {
-        let Some(watchers) = self.watched.get_mut(message) else { return };
-        for status in watchers.iter() {
-            status.advance(delivery);
-        }
-        watchers.retain(|status| !status.unwatched());
-        let last = matches!(delivery, Delivery::Read | Delivery::Expired);
-        if last || watchers.iter().all(MessageStatus::unwatched) {
-            self.watched.remove(message);
         }
     }
 }

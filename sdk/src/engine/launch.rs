@@ -13,6 +13,7 @@ use super::dial::{Bound, Dialer};
 use super::driver::{Driver, Queues};
 use super::handshake::HalfOpen;
 use super::identity::{Identity, Parts};
+use super::ids::MessageIds;
 use super::keeper::{Wakes, keep};
 use super::meter::CallMeter;
 use super::records::RecordCache;
@@ -74,6 +75,7 @@ async fn open(config: EngineConfig, runtime: Runtime) -> Result<(EngineHandle, I
         identity,
         store: config.store,
         meter: Arc::new(CallMeter::new(&config.settings, runtime.clone())),
+        ids: MessageIds::default(),
         records: RecordCache::new(config.settings.record_cache),
         roster: watch::Sender::new(Arc::default()),
         events: broadcast::Sender::new(config.settings.event_queue),

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use super::handshake::Established;
 use super::identity::Identity;
+use super::ids::MessageIds;
 use super::meter::CallMeter;
 use super::records::RecordCache;
 use super::runtime::Runtime;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) store: Arc<dyn RouteStore>,
     pub(super) meter: Arc<CallMeter>,
+    pub(super) ids: MessageIds,
     pub(super) records: RecordCache,
     pub(super) roster: watch::Sender<Arc<Roster>>,
     pub(super) events: broadcast::Sender<Event>,

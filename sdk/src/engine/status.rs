@@ -1,9 +1,12 @@
 //! Where one message stands, shared between the driver and whoever sent it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use byway_api::MessageId;
 use byway_core::io::Refusal;
 use byway_core::status::Delivery;
 use tokio::sync::Notify;
@@ -119,6 +122,58 @@ impl MessageStatus {
     }
 }
 
+/// The messages that somebody outside watches. A message is forgotten once nothing more can come of it,
+/// or nobody looks any more.
+#[derive(Debug, Default)]
+pub(super) struct Watched(HashMap<MessageId, Watchers>);
+
+/// Usually there is one.
+#[derive(Debug)]
+struct Watchers {
+    first: MessageStatus,
+    more: Vec<MessageStatus>,
+}
+
+impl Watchers {
+    fn each(&self) -> impl Iterator<Item = &MessageStatus> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+impl Watched {
+    pub(super) fn add(&mut self, message: MessageId, status: MessageStatus) {
+        match self.0.entry(message) {
+            Entry::Occupied(watchers) => {
+                let more = &mut watchers.into_mut().more;
+                more.retain(|status| !status.unwatched());
+                more.push(status);
+            }
+            Entry::Vacant(place) => {
+                place.insert(Watchers { first: status, more: Vec::new() });
+            }
+        }
+    }
+
+    /// A message has moved on.
+    pub(super) fn moved(&mut self, message: &MessageId, delivery: Delivery) {
+        let Some(watchers) = self.0.get(message) else { return };
+        for status in watchers.each() {
+            status.advance(delivery);
+        }
+        let last = matches!(delivery, Delivery::Read | Delivery::Expired);
+        if last || watchers.each().all(MessageStatus::unwatched) {
+            self.0.remove(message);
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn stop(&self) {
+        for status in self.0.values().flat_map(Watchers::each) {
+            status.stop();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +193,22 @@ mod tests {
         let (queued, ()) = tokio::join!(other.queued(), async { status.stop() });
         assert_eq!(queued, Err(CommandError::Stopped));
         assert_eq!(other.changed(Delivery::Sending).await, Err(CommandError::Stopped));
+    }
+
+    #[test]
+    fn a_message_is_watched_as_long_as_somebody_looks_and_something_may_come() {
+        let (mut watched, id) = (Watched::default(), MessageId::from_bytes([1; 16]));
+        let (one, two) = (MessageStatus::new(), MessageStatus::new());
+        watched.add(id, one.clone());
+        watched.add(id, two.clone());
+        drop(one);
+        watched.moved(&id, Delivery::Delivered);
+        assert_eq!((two.now(), watched.0.len()), (Delivery::Delivered, 1));
+        watched.moved(&id, Delivery::Read);
+        assert_eq!((two.now(), watched.0.len()), (Delivery::Read, 0));
+        watched.add(id, MessageStatus::new());
+        watched.moved(&id, Delivery::Delivered);
+        assert!(watched.0.is_empty());
     }
 
     #[tokio::test]

@@ -20,7 +20,6 @@ use super::*;
 use crate::keys_file::MemoryKeys;
 
 mod signalling;
-mod throughput;
 
 /// Remembers what is announced; the same for all members of a test.
 #[derive(Debug, Default)]
