@@ -19,6 +19,8 @@ use byway_wire::OpenMembership;
 use super::*;
 use crate::keys_file::MemoryKeys;
 
+mod hostile;
+mod plugins;
 mod signalling;
 
 /// Remembers what is announced; the same for all members of a test.
