@@ -15,12 +15,24 @@ use crate::view::{Evidence, Reach};
 /// How long a relay's acknowledgement counts as evidence.
 const RELAY_EVIDENCE: Duration = Duration::from_secs(30);
 
+/// A neighbour that listed a device and could not forward to it is no way to it for so long.
+const NO_WAY: Duration = Duration::from_secs(60);
+
 /// What one neighbour says about a device.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
     /// It holds a live link to it.
     link: bool,
     heard: Tick,
+    /// It could not forward to it then.
+    refused: Option<Tick>,
+}
+
+impl Claim {
+    /// Whether the reporter is a way to the device.
+    fn leads(&self, now: Tick) -> bool {
+        self.link && self.refused.is_none_or(|t| now - t >= NO_WAY)
+    }
 }
 
 /// One device of the network.
@@ -228,7 +240,7 @@ impl Roster {
             device.left = None;
         }
         let before = device.claims.get(&reporter).map(|c| c.link);
-        device.claims.insert(reporter, Claim { link, heard: now.tick });
+        device.claims.insert(reporter, Claim { link, heard: now.tick, refused: None });
         // a clock that ran ahead for a while must not outbid the truth: what lies in the future loses
         let worth = |b: Beacon| (b.at <= wall.plus(limits::CREDENTIAL_SKEW), b.at);
         if let Some(new) = beacon
@@ -269,10 +281,13 @@ impl Roster {
         }
     }
 
-    /// A neighbour that listed a device could not reach it.
-    pub fn not_relayed(&mut self, peer: &PeerId, through: &PeerId) {
+    /// A neighbour could not forward to a device: no way to it for a while. What it has heard of the
+    /// device is believed all the same, it would not be told again.
+    pub fn not_relayed(&mut self, peer: &PeerId, through: &PeerId, now: Tick) {
         if let Some(device) = self.devices.get_mut(peer) {
-            device.claims.remove(through);
+            if let Some(claim) = device.claims.get_mut(through) {
+                claim.refused = Some(now);
+            }
             if device.relay.is_some_and(|(p, _)| p == *through) {
                 device.relay = None;
             }
@@ -321,10 +336,10 @@ impl Roster {
     }
 
     /// Neighbours that list a live link to a device, newest word first.
-    pub fn reporters(&self, peer: &PeerId, now: Now, tuning: &Tuning) -> Vec<PeerId> {
+    pub fn reporters(&self, peer: &PeerId, now: Tick) -> Vec<PeerId> {
         let Some(device) = self.devices.get(peer) else { return Vec::new() };
-        let _ = (now, tuning);
-        let mut claims: Vec<_> = device.claims.iter().filter(|(_, c)| c.link).map(|(p, c)| (c.heard, *p)).collect();
+        let mut claims: Vec<_> =
+            device.claims.iter().filter(|(_, c)| c.leads(now)).map(|(p, c)| (c.heard, *p)).collect();
         claims.sort_unstable_by(|a, b| b.cmp(a));
         claims.into_iter().map(|(_, p)| p).collect()
     }
@@ -348,7 +363,7 @@ impl Roster {
             return reach;
         }
         if let Some(age) = self.lease(device, now, tuning) {
-            let newest = device.claims.iter().filter(|(_, c)| c.link).max_by_key(|(p, c)| (c.heard, **p));
+            let newest = device.claims.iter().filter(|(_, c)| c.leads(now.tick)).max_by_key(|(p, c)| (c.heard, **p));
             if let Some((reporter, claim)) = newest
                 && let Some(reach) = via(reporter, now.tick - claim.heard)
             {
@@ -371,3 +386,6 @@ impl Roster {
         !matches!(self.reach(peer, now, tuning), Reach::Offline { .. })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -278,7 +278,7 @@ impl NodeCore {
         match ack.status {
             RelayStatus::Forwarded if to != from => self.roster.relayed(&to, from, now.tick),
             RelayStatus::NotConnected => {
-                self.roster.not_relayed(&to, &from);
+                self.roster.not_relayed(&to, &from, now.tick);
                 if let Some(book) = self.routes.get_mut(&to) {
                     book.not_through(&from);
                 }

@@ -90,7 +90,7 @@ impl NodeCore {
     /// Neighbours to hand a sealed signal for a device to, best first: those that list a link to it,
     /// then those that a step has just named.
     pub fn ways(&self, now: Now, peer: &PeerId) -> Vec<PeerId> {
-        let mut ways = self.roster.reporters(peer, now, &self.tuning);
+        let mut ways = self.roster.reporters(peer, now.tick);
         for told in self.routes.get(peer).into_iter().flat_map(|book| book.told(now.tick)) {
             if !ways.contains(&told) {
                 ways.push(told);
