@@ -8,6 +8,8 @@ use crate::report::Outcome;
 
 /// The column at which narration is broken.
 const WIDTH: usize = 96;
+/// The most of a quoted line that is shown.
+const QUOTED: usize = 150;
 /// What stands before narration.
 const MARGIN: &str = "     ";
 
@@ -58,7 +60,7 @@ impl Narrator {
     /// Something that was written by Byway itself, several lines perhaps.
     pub fn quote(&self, text: impl Display) {
         for line in text.to_string().lines() {
-            self.line(&format!("{MARGIN}          {} {line}", self.dim("|")));
+            self.line(&format!("{MARGIN}          {} {}", self.dim("|"), short(line)));
         }
     }
 
@@ -113,6 +115,15 @@ pub fn ms(duration: Duration) -> String {
     }
 }
 
+/// The beginning of a line.
+fn short(line: &str) -> String {
+    let mut short: String = line.chars().take(QUOTED).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    short
+}
+
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -139,6 +150,13 @@ mod tests {
         assert_eq!(wrapped("one two  three\n four", 9), ["one two", "three", "four"]);
         assert_eq!(wrapped("", 9), [""]);
         assert_eq!(wrapped("incomprehensible x", 5), ["incomprehensible", "x"]);
+    }
+
+    #[test]
+    fn long_quotes_are_cut_between_characters() {
+        assert_eq!(short("häuser"), "häuser");
+        let long = short(&"ä".repeat(QUOTED + 1));
+        assert!(long.ends_with("ä…") && long.chars().count() == QUOTED + 1);
     }
 
     #[test]

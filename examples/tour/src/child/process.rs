@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -23,31 +23,40 @@ const KEPT: usize = 1_000;
 const LOG_FILTER: &str = "info,byway=debug,rtc=error";
 
 /// The last lines of a process's stderr. Outlives the process.
-#[derive(Clone, Debug, Default)]
-pub struct Log(Arc<Mutex<VecDeque<String>>>);
+#[derive(Clone, Debug)]
+pub struct Log(Arc<watch::Sender<VecDeque<String>>>);
 
 impl Log {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(VecDeque::new())))
+    }
+
     fn push(&self, line: String) {
-        let mut lines = self.lock();
-        if lines.len() == KEPT {
-            lines.pop_front();
-        }
-        lines.push_back(line);
+        self.0.send_modify(|lines| {
+            if lines.len() == KEPT {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        });
     }
 
     /// The last lines, at most `most`.
     pub fn tail(&self, most: usize) -> Vec<String> {
-        let lines = self.lock();
+        let lines = self.0.borrow();
         lines.iter().skip(lines.len().saturating_sub(most)).cloned().collect()
     }
 
-    /// Whether a line that is still kept contains `text`.
-    pub fn contains(&self, text: &str) -> bool {
-        self.lock().iter().any(|line| line.contains(text))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for a line that contains all of these, which may be there already.
+    ///
+    /// # Errors
+    /// [`Failure`] if there is none in time.
+    pub async fn until(&self, parts: &[&str]) -> Result<String> {
+        let mut lines = self.0.subscribe();
+        let find =
+            |lines: &VecDeque<String>| lines.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned();
+        let found = timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some())).await;
+        let found = found.ok().and_then(|lines| lines.ok().and_then(|lines| find(&lines)));
+        found.ok_or_else(|| Failure::new(format!("no line in a log has {parts:?}")))
     }
 }
 
@@ -81,7 +90,7 @@ impl Process {
         let stdout = child.stdout.take().ok_or_else(missing)?;
         let stderr = child.stderr.take().ok_or_else(missing)?;
 
-        let log = Log::default();
+        let log = Log::new();
         let (to_child, lines) = mpsc::channel(LINES);
         let (from_child, received) = mpsc::channel(LINES);
         let mut pumps = JoinSet::new();

@@ -54,7 +54,7 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
         let said = format!("{got} {}: {}", error["code"].as_str().unwrap_or("-"), error["message"]);
         ensure!(got == status && error["code"] == code, "{what}: expected {status} {code}, got {said}");
         stage.narrator.fact(what);
-        stage.narrator.quote(short(&said));
+        stage.narrator.quote(&said);
         refused += 1;
     }
 
@@ -66,7 +66,7 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
         stage.narrator.fact(format!("bytes that are no HTTP, to {whose}: {line}"));
         let said = over_websocket(address, alice.peer()).await.map_err(|e| Failure::new(format!("{whose}: {e}")))?;
         stage.narrator.fact(format!("a socket in Alice's name, and garbage as the proof, to {whose}:"));
-        stage.narrator.quote(short(&said));
+        stage.narrator.quote(&said);
         refused += 2;
     }
 
@@ -82,11 +82,14 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
         Err(failure) => failure.to_string(),
     };
     let refusal = stage.proxy()?.until("refusal", before, |call| call.status == Some(401)).await?;
-    stage.narrator.fact(format!("{} was answered 401; {why}", refusal.kind));
+    stage.narrator.fact(format!("the registry answers 401 to her {}; {why}", refusal.kind));
     stage.narrator.quote(mallory.explain("bob").await?.unwrap_or_default());
+    let line = bob.process().log().until(&["byway::listener", "the credential does not hold"]).await?;
+    stage.narrator.fact("with Bob's invite she has also tried his listener, and its log says:");
+    stage.narrator.quote(line.rsplit_once("why=").map_or(line.as_str(), |(_, why)| why));
     let taken = |call: &Call| call.kind != Kind::Socket && call.succeeded();
     ensure!(!stage.proxy()?.any(before, taken), "the registry took a call of mallory's");
-    refused += 1;
+    refused += 2;
     mallory.kill().await?;
 
     stage.narrator.say("And the network goes on:");
@@ -236,16 +239,6 @@ async fn over_websocket(address: SocketAddr, peer: &str) -> Result<String> {
 fn printable(frame: &[u8]) -> String {
     let text = String::from_utf8_lossy(frame);
     text.chars().filter(|c| !c.is_control() && *c != char::REPLACEMENT_CHARACTER).collect::<String>().trim().to_owned()
-}
-
-/// The beginning of a text, for one line.
-fn short(text: &str) -> String {
-    const MOST: usize = 150;
-    let mut short: String = text.chars().take(MOST).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]
