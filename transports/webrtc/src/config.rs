@@ -65,7 +65,8 @@ pub struct Config {
     /// top of its own. Default: 1 MiB.
     pub send_window: usize,
     /// Bytes received and not yet taken by `recv` at which the channel's receive window begins to
-    /// close. Behind it, the SCTP stack holds at most 256 messages and 1 MiB. Default: 1 MiB.
+    /// close. Behind it the stack holds at most 256 messages and 512 KiB, and no more than 30,000
+    /// messages. Default: 1 MiB.
     pub receive_window: usize,
     /// Size of the sockets' kernel buffers; the system may grant less. Default: 4 MiB.
     pub socket_buffer: usize,

@@ -52,9 +52,9 @@ impl WebRtcConnection {
         // the stack wants to own the buffer; nothing is copied if nobody else holds it
         let frame = frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         channel.send(now, frame).map_err(|e| Self::closed().with_source(e))?;
+        let idle = live.window.is_empty();
         live.window.sent(len);
         live.last_traffic = now;
-        let idle = outstanding == 0;
         let mark = !idle && !std::mem::replace(&mut live.dirty, true);
         drop(core);
         if idle {
@@ -88,6 +88,8 @@ impl Connection for WebRtcConnection {
             let detail = format!("{} bytes, at most {} are carried", frame.len(), crate::MAX_FRAME);
             return Err(crate::error(TransportErrorKind::TooLarge, detail));
         }
+        // a writer that never has to wait must not keep the endpoint's task from running
+        tokio::task::coop::consume_budget().await;
         loop {
             frame = match self.try_send(frame)? {
                 Sent::Done => return Ok(()),
@@ -98,6 +100,7 @@ impl Connection for WebRtcConnection {
     }
 
     async fn recv(&self) -> Result<Received, TransportError> {
+        tokio::task::coop::consume_budget().await;
         loop {
             {
                 let mut core = lock(&self.peer.core);

@@ -22,6 +22,13 @@ use crate::shared::Shared;
 use crate::stun::{self, Class};
 use crate::sync::lock;
 
+/// Messages that may wait in a stack whose frames nobody reads. SCTP numbers messages with 16 bits
+/// (RFC 9260, section 3.3.1): the stack takes one that is 32,768 ahead for an old one, acknowledges
+/// and drops it, and the channel stands still for ever.
+const MAX_UNREAD: usize = 30_000;
+/// The least a message takes in a datagram, and what the datagram takes itself (DTLS, SCTP).
+const MIN_CHUNK: usize = 20;
+const MIN_HEADERS: usize = 49;
 /// Charged for every received frame on top of its length.
 pub(crate) const FRAME_OVERHEAD: usize = 64;
 /// A stack whose timer is overdue again at once is not called more often than this.
@@ -67,12 +74,20 @@ impl Peer {
             return false;
         }
         let mut core = lock(&self.core);
-        let Some(live) = core.live.as_mut() else { return false };
+        let Core { live: Some(live), stalled, .. } = &mut *core else { return false };
         if !live.described {
             return false;
         }
         if class == Class::Other {
             live.last_traffic = now;
+            // SCTP's window counts payload, so it does not stop tiny messages; this does, as a
+            // network would that is full: they come again once somebody reads
+            if *stalled {
+                live.unread += datagram.len().saturating_sub(MIN_HEADERS) / MIN_CHUNK;
+            }
+            if live.unread > MAX_UNREAD {
+                return false;
+            }
         }
         if let Err(e) = live.pc.handle_read(tagged(local, remote, datagram, now)) {
             tracing::trace!(error = %e, "the stack refuses a datagram");
@@ -156,6 +171,9 @@ impl Peer {
         live.dirty = false;
         let mut inbox = Inbox { frames: &mut core.inbox, bytes: &mut core.inbox_bytes, woke: false };
         core.stalled = live.run(&mut inbox, shared.config.receive_window, now);
+        if !core.stalled {
+            live.unread = 0;
+        }
         if inbox.woke {
             self.readable.notify_one();
         }

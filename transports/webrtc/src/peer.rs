@@ -36,6 +36,10 @@ pub(crate) type ConnId = u64;
 /// Late candidates that wait for the description they belong to.
 const MAX_EARLY: usize = 16;
 
+/// SCTP's receive window: with it, frames of more than about 150 bytes close the window before the
+/// bound on unread messages is reached, so that nothing is lost and sent again.
+const SCTP_WINDOW: u32 = 512 << 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Offerer,
@@ -152,6 +156,8 @@ pub(crate) struct Live {
     pub(crate) chosen: Option<Remote>,
     pub(crate) window: Window,
     pub(crate) writer_waits: bool,
+    /// The most messages that can have arrived since nobody takes the frames.
+    pub(crate) unread: usize,
     pub(crate) dirty: bool,
     /// We are closing with this code, until then at the latest.
     pub(crate) closing: Option<(CloseCode, Instant)>,
@@ -206,6 +212,7 @@ impl Peer {
             chosen: None,
             window: Window::new(shared.config.send_window),
             writer_waits: false,
+            unread: 0,
             dirty: false,
             closing: None,
             heard: None,
@@ -410,6 +417,7 @@ fn build(
         .with_srflx_acceptance_min_wait(at_once)
         .with_prflx_acceptance_min_wait(at_once)
         .with_relay_acceptance_min_wait(Some(relay_wait))
+        .with_sctp_max_receive_buffer_size(SCTP_WINDOW)
         .build();
     RTCPeerConnectionBuilder::new()
         .with_configuration(RTCConfigurationBuilder::default().with_certificates(vec![certificate.rtc]).build())

@@ -14,7 +14,8 @@ use crate::signal_body::{Body, Reason};
 use crate::sync::lock;
 use crate::task::Tasks;
 
-/// Signals on their way at the same time; more are dropped, as a carrier may do.
+/// Signals on their way at the same time. While there are so many, no others are read; and what has
+/// to be said without being asked is dropped, as a carrier may do.
 const MAX_SENDING: u32 = 64;
 /// Longest session id, in bytes.
 pub(crate) const MAX_SESSION: usize = 16;
@@ -55,6 +56,12 @@ impl Outbox {
         self.post(to, at, signal, |_| ());
     }
 
+    /// Waits until a signal can be posted. Every signal on its way has a deadline.
+    pub(crate) async fn room(&self) {
+        // an error means that nothing can be posted any more
+        drop(self.permits.acquire().await);
+    }
+
     /// Waits until everything posted is sent, at most `patience`.
     pub(crate) async fn drain(&self, patience: Duration) {
         // an error means that time is up or that nothing can be posted any more
@@ -65,6 +72,7 @@ impl Outbox {
 /// Reads the signal port until it ends.
 pub(crate) async fn run(shared: Arc<Shared>) {
     while let Some(signal) = shared.outbox.port.next().await {
+        shared.outbox.room().await;
         handle(&shared, signal);
     }
 }

@@ -28,7 +28,12 @@ impl Window {
     /// True if a frame of `len` bytes may go. One frame always may.
     pub(crate) fn admits(&self, len: usize) -> bool {
         let charged = self.bytes + OVERHEAD * (self.frames.len() + self.empty);
-        charged == 0 || charged + len + OVERHEAD <= self.limit
+        self.is_empty() || charged + len + OVERHEAD <= self.limit
+    }
+
+    /// True if nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.empty == 0
     }
 
     pub(crate) fn sent(&mut self, len: usize) {

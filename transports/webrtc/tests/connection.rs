@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use byway_api::{BindingKind, CloseCode, Endpoint, PathKind, Transport as _, TransportErrorKind};
@@ -141,7 +142,7 @@ async fn a_writer_waits_for_a_reader_and_nothing_is_lost() {
     let payload = Bytes::from(vec![7; 32 * 1024]);
     let mut sent = 0u32;
     // until the windows of both sides are full
-    while tokio::time::timeout(std::time::Duration::from_millis(300), here.send(payload.clone())).await.is_ok() {
+    while tokio::time::timeout(Duration::from_millis(300), here.send(payload.clone())).await.is_ok() {
         sent += 1;
         assert!(sent < 2_000, "64 MB are on their way and the writer does not wait");
     }
@@ -173,6 +174,27 @@ async fn empty_frames_are_bounded_and_arrive() {
         }
     };
     within(async { tokio::join!(writer, reader) }).await;
+}
+
+/// SCTP numbers its messages with 16 bits. With more than 32,767 tiny frames unread, the stack took
+/// new ones for old ones: they were acknowledged, dropped, and the connection stood still for ever.
+#[tokio::test]
+async fn tiny_frames_for_a_slow_reader_are_all_delivered() {
+    for size in [0, 4] {
+        let hub = Hub::default();
+        let (a, b) = pair(&hub).await;
+        let (here, there) = connect(&*a, &*b, peer(2)).await;
+        let tiny = |n: u32| Bytes::copy_from_slice(&n.to_be_bytes()[..size]);
+        let mut sent = 0;
+        while tokio::time::timeout(Duration::from_millis(300), here.send(tiny(sent))).await.is_ok() {
+            sent += 1;
+            assert!(sent < 200_000, "nobody reads, and the writer does not wait");
+        }
+        assert!(sent > 20_000, "only {sent} frames fit");
+        for n in 0..sent {
+            assert_eq!(frame(&*there).await, tiny(n), "frame {n} of {sent}");
+        }
+    }
 }
 
 #[tokio::test]

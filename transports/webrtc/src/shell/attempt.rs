@@ -105,7 +105,9 @@ impl Attempt {
         };
         let binding = if self.role == Role::Offerer { [ours, theirs] } else { [theirs, ours] }.concat();
         let path = link.path().await.unwrap_or_else(|| byway_api::PathInfo::new(byway_api::PathKind::Direct, "", ""));
-        let inner = Arc::new(Channel::new(link, channel, shared.config.send_window, shared.config.linger));
+        let inner = Arc::new(Channel::new(link, channel, &shared.config));
+        let pumped = Arc::clone(&inner);
+        shared.tasks.spawn(async move { pumped.pump().await });
         shared.enter(self.id, &inner);
         Ok(ShellConnection::new(inner, Arc::clone(&shared.tasks), binding, path))
     }

@@ -1,5 +1,6 @@
 //! An open connection of the shell.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,8 @@ use tokio::sync::{Notify, watch};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 use super::link::Link;
-use crate::drain::{close_message, parse_close};
+use crate::config::Config;
+use crate::drain::{FRAME_OVERHEAD, close_message, parse_close};
 use crate::sync::lock;
 use crate::task::Tasks;
 use crate::window::Window;
@@ -27,9 +29,20 @@ pub(super) struct Channel {
     channel: Arc<dyn DataChannel>,
     window: Mutex<Window>,
     opened: Notify,
+    inbox: Mutex<Inbox>,
+    readable: Notify,
+    room: Notify,
     /// The code, once it has ended.
     ended: watch::Sender<Option<CloseCode>>,
     linger: Duration,
+}
+
+/// Frames that `recv` has not taken.
+#[derive(Debug)]
+struct Inbox {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    limit: usize,
 }
 
 impl fmt::Debug for Channel {
@@ -39,23 +52,71 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    pub(super) fn new(link: Link, channel: Arc<dyn DataChannel>, window: usize, linger: Duration) -> Self {
-        let window = Mutex::new(Window::new(window));
-        Self { link, channel, window, opened: Notify::new(), ended: watch::Sender::new(None), linger }
+    pub(super) fn new(link: Link, channel: Arc<dyn DataChannel>, config: &Config) -> Self {
+        Self {
+            link,
+            channel,
+            window: Mutex::new(Window::new(config.send_window)),
+            opened: Notify::new(),
+            inbox: Mutex::new(Inbox { frames: VecDeque::new(), bytes: 0, limit: config.receive_window }),
+            readable: Notify::new(),
+            room: Notify::new(),
+            ended: watch::Sender::new(None),
+            linger: config.linger,
+        }
+    }
+
+    /// Reads the channel until it ends, whether or not somebody takes the frames: the far side's
+    /// close is answered at once. While the inbox is full the channel is left alone, so that the
+    /// receive window closes.
+    pub(super) async fn pump(&self) {
+        loop {
+            while lock(&self.inbox).is_full() && self.ended.borrow().is_none() {
+                self.room.notified().await;
+            }
+            match self.channel.poll().await {
+                Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
+                    if let Some(code) = parse_close(&message.data) {
+                        self.end(code);
+                        break;
+                    }
+                }
+                Some(DataChannelEvent::OnMessage(message)) => {
+                    if self.ended.borrow().is_none() {
+                        lock(&self.inbox).push(message.data.freeze());
+                        self.readable.notify_one();
+                    }
+                }
+                Some(DataChannelEvent::OnBufferedAmountLow) => {
+                    lock(&self.window).drained();
+                    self.opened.notify_one();
+                }
+                Some(DataChannelEvent::OnClose) | None => {
+                    self.end(CloseCode::LOST);
+                    break;
+                }
+                Some(_) => {}
+            }
+        }
+        self.link.close().await;
     }
 
     /// Ends it with `code` unless it has ended. True if this call did.
     fn end(&self, code: CloseCode) -> bool {
-        self.ended.send_if_modified(|ended| {
+        let first = self.ended.send_if_modified(|ended| {
             let first = ended.is_none();
             ended.get_or_insert(code);
             first
-        })
+        });
+        self.readable.notify_one();
+        self.room.notify_one();
+        first
     }
 
     /// Says why, waits until the far side has heard it, and closes.
     pub(super) async fn close(&self, code: CloseCode) {
         if self.end(code) {
+            lock(&self.inbox).clear();
             let told = self.channel.send_text(&close_message(code)).await.is_ok();
             if told && !matches!(code, CloseCode::LOST | CloseCode::TIMEOUT) {
                 // the far side closes as soon as it has read everything
@@ -63,6 +124,28 @@ impl Channel {
             }
         }
         self.link.close().await;
+    }
+}
+
+impl Inbox {
+    const fn is_full(&self) -> bool {
+        self.bytes >= self.limit
+    }
+
+    fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len() + FRAME_OVERHEAD;
+        self.frames.push_back(frame);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.len() + FRAME_OVERHEAD;
+        Some(frame)
+    }
+
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes = 0;
     }
 }
 
@@ -86,31 +169,6 @@ impl ShellConnection {
 
     fn closed() -> TransportError {
         crate::error(TransportErrorKind::Closed, "")
-    }
-
-    /// What the crate's event means for the reader, if anything.
-    async fn received(&self, event: Option<DataChannelEvent>) -> Option<Received> {
-        let inner = &self.inner;
-        match event {
-            Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
-                let code = parse_close(&message.data)?;
-                inner.end(code);
-                inner.link.close().await;
-                Some(Received::Closed(code))
-            }
-            Some(DataChannelEvent::OnMessage(message)) => Some(Received::Frame(message.data.freeze())),
-            Some(DataChannelEvent::OnBufferedAmountLow) => {
-                lock(&inner.window).drained();
-                inner.opened.notify_one();
-                None
-            }
-            Some(DataChannelEvent::OnClose) | None => {
-                inner.end(CloseCode::LOST);
-                inner.link.close().await;
-                Some(Received::Closed((*inner.ended.borrow()).unwrap_or(CloseCode::LOST)))
-            }
-            Some(_) => None,
-        }
     }
 }
 
@@ -162,18 +220,18 @@ impl Connection for ShellConnection {
     }
 
     async fn recv(&self) -> Result<Received, TransportError> {
-        let mut ended = self.inner.ended.subscribe();
+        let inner = &self.inner;
         loop {
-            let event = tokio::select! { biased;
-                code = ended.wait_for(Option::is_some) => {
-                    let code = code.ok().and_then(|code| *code);
-                    return Ok(Received::Closed(code.unwrap_or(CloseCode::LOST)));
-                }
-                event = self.inner.channel.poll() => event,
-            };
-            if let Some(received) = self.received(event).await {
-                return Ok(received);
+            // looked at first, so that what came before the end is seen
+            let ended = *inner.ended.borrow();
+            if let Some(frame) = lock(&inner.inbox).pop() {
+                inner.room.notify_one();
+                return Ok(Received::Frame(frame));
             }
+            if let Some(code) = ended {
+                return Ok(Received::Closed(code));
+            }
+            inner.readable.notified().await;
         }
     }
 

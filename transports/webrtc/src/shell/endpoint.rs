@@ -189,6 +189,7 @@ impl WebRtcShellEndpoint {
         let reader = Arc::clone(&shared);
         tasks.spawn(async move {
             while let Some(signal) = reader.outbox.port.next().await {
+                reader.outbox.room().await;
                 reader.handle(signal);
             }
         });
@@ -276,13 +277,13 @@ impl Endpoint for WebRtcShellEndpoint {
             shared.post(id, Mail::End(TransportErrorKind::Closed, "the endpoint is closed"));
         }
         let open: Vec<_> = lock(&shared.open).drain().filter_map(|(_, channel)| channel.upgrade()).collect();
-        for channel in &open {
-            channel.close(CloseCode::LEAVING).await;
+        for channel in open {
+            shared.tasks.spawn(async move { channel.close(CloseCode::LEAVING).await });
         }
         drop(waiting);
         shared.outbox.drain(shared.config.linger).await;
         // dropped links close in tasks of their own; only the reader of signals runs on
-        shared.tasks.settle(1, shared.config.linger).await;
+        shared.tasks.settle(1, shared.config.linger * 2).await;
         shared.tasks.shutdown().await;
     }
 }
