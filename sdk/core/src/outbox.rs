@@ -52,8 +52,8 @@ pub struct Moved {
 pub enum Next {
     /// Write this.
     Write(Direct),
-    /// The body has to be read from the store first.
-    Fetch(MessageId),
+    /// Bodies have to be read from the store first: those of [`Outbox::missing`].
+    Fetch,
     /// Nothing to write now.
     Nothing,
 }
@@ -410,7 +410,7 @@ impl Outbox {
                 // to wait for them, and it rises when what is older is acknowledged.
                 return Next::Nothing;
             }
-            let Some(body) = &message.body else { return Next::Fetch(id) };
+            let Some(body) = &message.body else { return Next::Fetch };
             if body.len() + FRAME_OVERHEAD > room {
                 return Next::Nothing;
             }
@@ -433,6 +433,12 @@ impl Outbox {
                 body,
             });
         }
+    }
+
+    /// Of the next `n` messages for a device, those whose bodies are not in memory.
+    pub fn missing(&self, peer: &PeerId, n: usize) -> Vec<MessageId> {
+        let open = self.lanes.get(peer).into_iter().flat_map(|l| l.open.range(l.cursor..)).take(n).map(|(_, id)| *id);
+        open.filter(|id| self.messages.get(id).is_some_and(|m| m.body.is_none())).collect()
     }
 
     /// A body that was asked for by [`Next::Fetch`]. Without one the message cannot be sent.
@@ -485,9 +491,15 @@ impl Outbox {
             row.state = state;
             let (seq, tries) = (row.seq, row.tries);
             if was_queued && let Some(lane) = self.lanes.get_mut(peer) {
+                let oldest = lane.open.first_key_value().is_none_or(|(first, _)| *first >= seq);
                 lane.open.remove(&seq);
                 lane.in_flight = lane.in_flight.saturating_sub(1);
-                lane.written_at = (lane.in_flight > 0).then_some(now.tick);
+                if lane.in_flight == 0 {
+                    lane.written_at = None;
+                } else if oldest {
+                    // only that brings the rest forward: newer ones must not keep an old one waiting
+                    lane.written_at = Some(now.tick);
+                }
             }
             let all_final = message.rows.iter().all(|r| r.state >= OutboxState::Read);
             let any_queued = message.rows.iter().any(|r| r.state == OutboxState::Queued);
@@ -513,10 +525,11 @@ impl Outbox {
                 });
             }
             if was_waiting {
-                self.settle(id);
+                self.waiting = self.waiting.saturating_sub(1);
+                self.bytes = self.bytes.saturating_sub(message.size as usize);
                 self.delivered.push_back(*id);
             }
-            if !any_queued && let Some(body) = self.messages.get_mut(id).and_then(|m| m.body.take()) {
+            if !any_queued && let Some(body) = message.body.take() {
                 self.held = self.held.saturating_sub(body.len());
             }
             if all_final {
@@ -587,6 +600,7 @@ impl Outbox {
 
     fn remove(&mut self, id: &MessageId) {
         let Some(message) = self.messages.remove(id) else { return };
+        self.expiries.remove(&(message.expires_at, *id));
         if let Some(body) = &message.body {
             self.held = self.held.saturating_sub(body.len());
         }

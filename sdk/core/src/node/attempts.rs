@@ -86,9 +86,27 @@ impl NodeCore {
     }
 
     pub(super) fn anchors_soon(&mut self, now: Now) {
-        if self.phase == Phase::Running && self.pool.len() < self.tuning.anchors {
+        if self.phase == Phase::Running && self.pool.len() < self.anchors() {
             let soon = now.tick.plus(self.rng.jittered(self.tuning.anchor_retry / 8, self.tuning.jitter));
             self.anchors_at = Some(self.anchors_at.map_or(soon, |t| t.min(soon)));
+        }
+    }
+
+    /// Neighbours that we try to have now.
+    fn anchors(&self) -> usize {
+        let wider = if self.retries.is_empty() { 0 } else { self.wider };
+        self.tuning.anchors + wider.min(self.tuning.max_standby.saturating_sub(self.tuning.anchors))
+    }
+
+    /// Somebody who seems online could not be reached: none of our neighbours is a way, and without a
+    /// server another member may be one.
+    pub(super) fn widen(&mut self, now: Now, user: &UserId) {
+        if self.retries.len() == 1 && self.retries.values().all(|r| r.since == now.tick) {
+            self.wider = 0;
+        }
+        if self.roster.devices_of(user).iter().any(|p| self.roster.seems_online(p, now, &self.tuning)) {
+            self.wider = (self.wider + 1).min(self.tuning.max_standby);
+            self.anchors_soon(now);
         }
     }
 
@@ -96,7 +114,7 @@ impl NodeCore {
     /// what keeps the network together when everything else is gone.
     pub(super) fn dial_anchors(&mut self, now: Now, out: &mut Vec<Out>) {
         let have = self.pool.len() + self.dials.len();
-        let Some(missing) = self.tuning.anchors.checked_sub(have).filter(|n| *n > 0) else { return };
+        let Some(missing) = self.anchors().checked_sub(have).filter(|n| *n > 0) else { return };
         let mut candidates = Vec::new();
         let mut wake: Option<Tick> = None;
         for (peer, device) in self.roster.devices() {

@@ -10,6 +10,9 @@ use crate::machine::{ConnId, Now, OpId};
 use crate::outbox::{self, Moved};
 use crate::status::Delivery;
 
+/// Bodies that are read from the store at a time for one device.
+const FETCH_AHEAD: usize = 16;
+
 impl NodeCore {
     pub(super) fn send(&mut self, now: Now, command: SendCommand, out: &mut Vec<Out>) {
         let (op, id, user) = (command.op, command.message, command.to.clone());
@@ -22,14 +25,11 @@ impl NodeCore {
             out.push(refuse(Refusal::Blocked));
             return;
         }
-        if self.outbox.accepting(&id) {
-            // the same id twice at once: the first one decides, this one must not claim durability
-            out.push(refuse(Refusal::Store(StoreErrorKind::Busy)));
-            return;
-        }
         let devices = self.roster.devices_of(&user);
         match self.outbox.accept(now, &mut self.rng, &self.tuning, command, &devices) {
             Ok(Some(batch)) => self.store(Stored::Append(id), batch, out),
+            // the same id twice at once: the first one decides, this one must not claim durability
+            Ok(None) if self.outbox.accepting(&id) => out.push(refuse(Refusal::Store(StoreErrorKind::Busy))),
             Ok(None) => out.push(Out::Answer { op, answer: Answer::Queued { existing: true } }),
             Err(refusal) => out.push(refuse(refusal)),
         }
@@ -100,9 +100,11 @@ impl NodeCore {
                     debug_assert!(_room_was_checked);
                     wrote = true;
                 }
-                outbox::Next::Fetch(id) => {
-                    if self.fetching.insert(id) {
-                        self.fetch(Load::OutboxContent(id), Loading::Outbox(id), out);
+                outbox::Next::Fetch => {
+                    for id in self.outbox.missing(&peer, FETCH_AHEAD) {
+                        if self.fetching.insert(id) {
+                            self.fetch(Load::OutboxContent(id), Loading::Outbox(id), out);
+                        }
                     }
                     break;
                 }

@@ -36,6 +36,8 @@ pub(super) struct Dial {
     pub(super) grace: Option<Tick>,
 }
 
+/// The step of a dial that no step led to.
+const KNOWN: &str = "known member";
 /// The outcome of a dial that runs.
 const DIALLING: &str = "dialling";
 
@@ -56,6 +58,12 @@ impl NodeCore {
         let lookup = Lookup { ladder, dials: Vec::new(), waiting: VecDeque::new(), tried: BTreeMap::new() };
         self.lookups.insert(user.clone(), lookup);
         self.join_dials(now, user);
+        // What was learnt a moment ago may not have reached the store yet, where the cache looks.
+        for peer in self.roster.devices_of(user) {
+            if !self.addresses(now, &peer).is_empty() {
+                self.try_device(now, user, peer, KNOWN, out);
+            }
+        }
         self.advance_lookup(now, user, out);
     }
 
@@ -71,7 +79,7 @@ impl NodeCore {
             lookup.dials.push(DialTrace {
                 peer: dial.peer,
                 address: dial.addresses.first().map_or_else(String::new, ToString::to_string),
-                step: "known member",
+                step: KNOWN,
                 started: now.tick - lookup.ladder.started(),
                 outcome: DIALLING.into(),
             });
@@ -330,6 +338,7 @@ impl NodeCore {
                     self.links.fail(&key, false);
                 }
                 self.retry_later(now, user);
+                self.widen(now, user);
                 out.push(Out::Tell(Event::Unreachable { user: user.clone() }));
             }
         }

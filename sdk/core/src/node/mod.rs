@@ -120,6 +120,8 @@ pub struct NodeCore {
     retries: BTreeMap<UserId, Retry>,
     explanations: BTreeMap<UserId, Explanation>,
     anchors_at: Option<Tick>,
+    /// Neighbours wanted beyond the usual ones, because a search has failed.
+    wider: usize,
 
     stores: BTreeMap<OpId, Stored>,
     loads: BTreeMap<OpId, Loading>,
@@ -170,6 +172,7 @@ impl NodeCore {
             retries: BTreeMap::new(),
             explanations: BTreeMap::new(),
             anchors_at: None,
+            wider: 0,
             stores: BTreeMap::new(),
             loads: BTreeMap::new(),
             fetching: BTreeSet::new(),
