@@ -1,4 +1,6 @@
 //! Many connections, many cycles, and hostile datagrams.
+
+#![allow(clippy::disallowed_methods)] // tests may spawn
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -138,7 +140,7 @@ async fn hostile_datagrams_disturb_nobody() {
             let datagram = forged(state, sent, &ufrag);
             let _ = socket.send_to(&datagram, target);
             sent += 1;
-            if sent % 32 == 0 {
+            if sent.is_multiple_of(32) {
                 std::thread::yield_now();
             }
         }

@@ -99,11 +99,9 @@ impl World {
 
     pub(super) fn fault_over(&mut self, fault: Fault, id: u64) {
         match fault {
-            Fault::Quit { node, .. } => {
-                if self.nodes[node].quitting && u64::from(self.nodes[node].life) == id {
-                    self.nodes[node].quitting = false;
-                    self.kill(node);
-                }
+            Fault::Quit { node, .. } if self.nodes[node].quitting && u64::from(self.nodes[node].life) == id => {
+                self.nodes[node].quitting = false;
+                self.kill(node);
             }
             Fault::Partition { apart, .. } => {
                 if let Some(at) = self.cuts.iter().position(|c| *c == apart) {
@@ -128,12 +126,10 @@ impl World {
                 self.nodes[node].wall_offset = 0;
                 self.disturb(node);
             }
-            Fault::Suspend { node, .. } => {
-                if self.nodes[node].suspended && u64::from(self.nodes[node].life) == id {
-                    self.nodes[node].suspended = false;
-                    self.disturb(node);
-                    self.tell(node, 0, In::Resume);
-                }
+            Fault::Suspend { node, .. } if self.nodes[node].suspended && u64::from(self.nodes[node].life) == id => {
+                self.nodes[node].suspended = false;
+                self.disturb(node);
+                self.tell(node, 0, In::Resume);
             }
             Fault::Sleep { node, .. } => self.disturb(node),
             _ => {}

@@ -1,4 +1,6 @@
 //! A signalling network inside the test process, and shorthand.
+
+#![allow(clippy::disallowed_methods)] // tests may spawn
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -203,9 +205,8 @@ pub async fn frame(connection: &dyn Connection) -> Bytes {
 
 pub async fn closed(connection: &dyn Connection) -> byway_api::CloseCode {
     loop {
-        match within(connection.recv()).await.unwrap() {
-            byway_api::Received::Closed(code) => return code,
-            _ => {}
+        if let byway_api::Received::Closed(code) = within(connection.recv()).await.unwrap() {
+            return code;
         }
     }
 }
