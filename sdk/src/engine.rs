@@ -61,7 +61,7 @@ pub(crate) use settings::Settings;
 pub(crate) use status::MessageStatus;
 
 use runtime::Runtime;
-use shared::{InboxRoom, Shared};
+use shared::{InboxRoom, Notice, Shared};
 
 /// Everything a node is made of.
 #[derive(Debug)]
@@ -267,7 +267,6 @@ pub(crate) enum Command {
     Suspend { reply: oneshot::Sender<()> },
     Resume { reply: oneshot::Sender<()> },
     NetworkChanged,
-    Shutdown { reply: oneshot::Sender<Result<(), StoreError>> },
 }
 
 /// Starts a node: loads the store, binds the transports, attaches the carriers, and lets the core
@@ -455,9 +454,12 @@ impl EngineHandle {
     /// # Errors
     /// [`StoreError`] if the store could not save its last writes.
     pub(crate) async fn shutdown(&self) -> Result<(), StoreError> {
-        let answer = self.request(|reply| Command::Shutdown { reply }).await;
+        let (reply, answer) = oneshot::channel();
+        // Not a command: commands wait while the store is behind.
+        self.inner.shared.notify(Notice::Shutdown { reply }).await;
+        let closed = answer.await;
         self.inner.runtime.join().await;
-        answer.unwrap_or(Ok(()))
+        closed.unwrap_or(Ok(()))
     }
 
     /// How many tasks of the node run now.

@@ -11,7 +11,7 @@ use super::{Command, EngineMetrics, MessageStatus};
 impl Driver {
     pub(super) fn command(&mut self, command: Command) {
         if self.stopping.is_some() {
-            return self.refuse(command);
+            return Self::refuse(command);
         }
         match command {
             Command::Send { command, expires_in, status } => self.send(command, expires_in, status),
@@ -65,16 +65,13 @@ impl Driver {
                 self.feed(In::NetworkChanged);
                 self.wakes.network.notify_one();
             }
-            Command::Shutdown { reply } => self.shut_down(reply),
         }
     }
 
     /// Dropping the reply tells everybody else that the node stops.
-    fn refuse(&mut self, command: Command) {
-        match command {
-            Command::Shutdown { reply } => self.shut_down(reply),
-            Command::Send { status, .. } => status.stop(),
-            _ => {}
+    pub(super) fn refuse(command: Command) {
+        if let Command::Send { status, .. } = command {
+            status.stop();
         }
     }
 

@@ -12,6 +12,7 @@ use byway_core::ConnId;
 use byway_core::io::Credit;
 use byway_wire::{Batch, DecodeContext, Frame, Lane, decode};
 use tokio::sync::{Notify, mpsc};
+use tracing::Instrument;
 
 use super::handshake::{Established, close};
 use super::runtime::timeout;
@@ -30,6 +31,16 @@ pub(super) enum Arrival {
     Protocol(ConnId),
     /// The end; nothing follows.
     Down(ConnId, CloseCode),
+}
+
+impl Arrival {
+    /// What it costs to handle.
+    pub(super) const fn weight(&self) -> usize {
+        match self {
+            Self::Frames(_, frames) => frames.len() + 1,
+            _ => 1,
+        }
+    }
 }
 
 /// The driver's end of the queue of a connection.
@@ -190,7 +201,8 @@ pub(super) fn start(
         max_frame: up.max_frame,
     };
     let reader = Reader { shared: Arc::clone(shared), connection: Arc::clone(&up.connection), id, to };
-    shared.runtime.spawn(reader.run(writer));
+    let span = tracing::info_span!(target: "byway::link", "peer", peer = %up.hello.peer.short(), conn = id.0);
+    shared.runtime.spawn(reader.run(writer).instrument(span));
 }
 
 struct Writer {

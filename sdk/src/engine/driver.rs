@@ -215,8 +215,11 @@ impl Driver {
                 let Ok(command) = self.queues.commands.try_recv() else { break };
                 self.command(command);
             }
-            for _ in 0..self.shared.settings.frame_queue {
-                let Ok(arrival) = self.queues.arrivals.try_recv() else { break };
+            let mut frames = 0;
+            while frames < self.shared.settings.turn_frames
+                && let Ok(arrival) = self.queues.arrivals.try_recv()
+            {
+                frames += arrival.weight();
                 self.arrival(arrival);
             }
         }
@@ -318,6 +321,7 @@ impl Driver {
             Notice::Accepted(established) if self.stopping.is_none() => self.up(*established, None),
             Notice::Accepted(_) => {}
             Notice::Withdrawn(peer) => self.withdrawn(peer),
+            Notice::Shutdown { reply } => self.shut_down(reply),
             Notice::Me(record) => {
                 self.batches.push((None, vec![seq_write(&record)]));
                 self.feed(In::Me(record));
@@ -361,10 +365,14 @@ impl Driver {
     }
 
     /// Begins a shutdown, or joins the one under way.
-    pub(super) fn shut_down(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
+    fn shut_down(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
         if let Some(stopping) = &mut self.stopping {
             stopping.replies.push(reply);
             return;
+        }
+        // What was asked for before the end is still taken.
+        while let Ok(command) = self.queues.commands.try_recv() {
+            self.command(command);
         }
         let until = self.now.tick.plus(self.shared.settings.shutdown_wait);
         self.stopping = Some(Stopping { until, replies: vec![reply] });
@@ -433,9 +441,7 @@ impl Drop for Driver {
         }
         self.queues.commands.close();
         while let Ok(command) = self.queues.commands.try_recv() {
-            if let Command::Send { status, .. } = command {
-                status.stop();
-            }
+            Self::refuse(command);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use byway_api::{SignalAddress, StoreErrorKind};
 use byway_core::OpId;
 use byway_core::io::{Answer, Event, In, Out};
+use tracing::Instrument;
 
 use super::driver::{Driver, Pending};
 use super::ops::{Ended, Kind};
@@ -62,13 +63,15 @@ impl Driver {
             }
             Out::Dial { op, peer, addresses } => {
                 let dialer = self.dialer.clone();
-                self.ops.start(op, Kind::Dial, async move { dialer.dial(op, peer, addresses).await });
+                let span = tracing::info_span!(target: "byway::link", "dial", peer = %peer.short());
+                self.ops.start(op, Kind::Dial, dialer.dial(op, peer, addresses).instrument(span));
             }
             Out::CancelDial { op } | Out::CancelRun { op } => self.ops.cancel(op),
             Out::Run { op, step, user } => match self.steps.get(step) {
                 Some(step) => {
+                    let span = tracing::info_span!(target: "byway::ladder", "lookup", %user, step = step.name());
                     let find = steps::find(Arc::clone(&self.shared), Arc::clone(step), op, user);
-                    self.ops.start(op, Kind::Run, find);
+                    self.ops.start(op, Kind::Run, find.instrument(span));
                 }
                 None => unreachable!("the core runs only steps that it was given"),
             },

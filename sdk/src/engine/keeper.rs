@@ -28,6 +28,8 @@ pub(super) async fn keep(shared: Arc<Shared>, bound: Arc<[Bound]>, signals: Arc<
             () = wakes.addresses.notified() => refresh(&shared, &bound, &signals),
             () = wakes.network.notified() => {
                 network_changed(&shared, &bound, &signals).await;
+                // Perhaps it has slept, and the monotonic clock with it.
+                rotation = shared.identity.next_rotation();
                 refresh(&shared, &bound, &signals)
             }
             () = shared.identity.credential_changed() => true,

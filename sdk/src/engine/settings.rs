@@ -14,8 +14,10 @@ pub(crate) struct Settings {
     pub(crate) frame_queue: usize,
     /// Events that a slow listener may lag behind. 1,024.
     pub(crate) event_queue: usize,
-    /// Commands and frames handled before effects are carried out. 256.
+    /// Commands and completions handled before effects are carried out. 256.
     pub(crate) turn: usize,
+    /// Frames handled before effects are carried out, give or take one transport frame. 2,048.
+    pub(crate) turn_frames: usize,
     /// Writes that wait for the store before no further input is taken. 16,384.
     pub(crate) store_queue: usize,
     /// Bytes in those writes. 32 MiB.
@@ -86,6 +88,7 @@ impl Default for Settings {
             frame_queue: 64,
             event_queue: 1_024,
             turn: 256,
+            turn_frames: 2_048,
             store_queue: 16_384,
             store_queue_bytes: 32 << 20,
             page: 1_024,

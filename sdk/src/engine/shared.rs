@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress};
+use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress, StoreError};
 use byway_core::OpId;
 use byway_core::io::{AskError, Event, FoundRoute, RouteSource};
 use byway_wire::RelayStatus;
@@ -94,6 +94,8 @@ pub(super) enum Notice {
     Withdrawn(PeerId),
     /// Our own record has changed.
     Me(VerifiedRecord),
+    /// The app ends the node.
+    Shutdown { reply: oneshot::Sender<Result<(), StoreError>> },
     /// Asks a neighbour for routes.
     Ask { neighbour: PeerId, user: byway_api::UserId, reply: oneshot::Sender<Result<Vec<FoundRoute>, AskError>> },
     /// Hands an envelope to a neighbour.

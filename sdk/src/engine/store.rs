@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use byway_api::{Applied, StoreErrorKind, Write};
 use byway_core::OpId;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 
 use super::runtime::timeout;
 use super::shared::Shared;
@@ -141,14 +142,23 @@ pub(super) async fn work(shared: Arc<Shared>, queue: Arc<StoreQueue>, to: mpsc::
             }
             Taken::Closed => return,
         };
-        let result = match timeout(shared.settings.store_wait, shared.store.apply(&writes)).await {
-            Some(Ok(applied)) => Ok(applied),
-            Some(Err(error)) => {
-                tracing::error!(target: "byway::store", %error, writes = writes.len(), "a batch was not stored");
+        let count = writes.len();
+        // In a task of its own, so that a store that panics fails this commit and not all later ones.
+        let mut commit = JoinSet::new();
+        let store = Arc::clone(&shared.store);
+        shared.runtime.spawn_into(&mut commit, async move { store.apply(&writes).await });
+        let result = match timeout(shared.settings.store_wait, commit.join_next()).await {
+            Some(Some(Ok(Ok(applied)))) => Ok(applied),
+            Some(Some(Ok(Err(error)))) => {
+                tracing::error!(target: "byway::store", %error, writes = count, "a batch was not stored");
                 Err(error.kind())
             }
+            Some(panicked) => {
+                tracing::error!(target: "byway::store", ?panicked, writes = count, "a batch was not stored");
+                Err(StoreErrorKind::Io)
+            }
             None => {
-                tracing::error!(target: "byway::store", writes = writes.len(), "the store does not answer");
+                tracing::error!(target: "byway::store", writes = count, "the store does not answer");
                 Err(StoreErrorKind::Io)
             }
         };

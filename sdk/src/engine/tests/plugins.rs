@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use byway_api::{
-    Applied, BindContext, Connection, Endpoint, Incoming, Key, Load, Row, SignalAddress, StepErrorKind, StoreError,
-    Transport, TransportCaps, TransportError, TransportErrorKind, Write,
+    Applied, BindContext, Connection, Endpoint, Incoming, Key, Load, Row, Security, SignalAddress, StepErrorKind,
+    StoreError, Transport, TransportCaps, TransportError, TransportErrorKind, Write,
 };
 
 use super::*;
@@ -46,19 +46,30 @@ async fn a_step_that_panics_does_not_end_the_search() {
     assert_eq!(alice.tasks(), 0);
 }
 
-/// A store whose disk is full.
+/// A store that does not take messages.
 #[derive(Debug)]
-struct Full(MemoryStore);
+struct Faulty(MemoryStore, Fault);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Full,
+    Panics,
+    Hangs,
+}
 
 #[async_trait]
-impl RouteStore for Full {
+impl RouteStore for Faulty {
     fn name(&self) -> &'static str {
-        "full"
+        "faulty"
     }
 
     async fn apply(&self, batch: &[Write]) -> Result<Vec<Applied>, StoreError> {
         if batch.iter().any(|write| matches!(write, Write::Append(_))) {
-            return Err(StoreError::new(StoreErrorKind::DiskFull, "full", ""));
+            match self.1 {
+                Fault::Full => return Err(StoreError::new(StoreErrorKind::DiskFull, "faulty", "")),
+                Fault::Panics => panic!("a bug in a store"),
+                Fault::Hangs => std::future::pending().await,
+            }
         }
         self.0.apply(batch).await
     }
@@ -74,15 +85,77 @@ impl RouteStore for Full {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_not_stored_is_refused_and_an_event_tells_why() {
+    for (fault, kind) in [(Fault::Full, StoreErrorKind::DiskFull), (Fault::Panics, StoreErrorKind::Io)] {
+        let world = World::default();
+        let store = Arc::new(Faulty(MemoryStore::new(), fault));
+        let (alice, _inbox) = start(world.config("alice", Arc::new(MemoryKeys::new()), store)).await.unwrap();
+        let mut events = alice.events();
+        // Twice: one failure does not spoil the next answer.
+        for _ in 0..2 {
+            let error = alice.send(message("bob", "hello")).await.unwrap_err();
+            assert_eq!(error, CommandError::Refused(Refusal::Store(kind)), "{fault:?}");
+        }
+        while events.recv().await.unwrap() != Event::StoreFailed(kind) {}
+        assert_eq!(alice.metrics().await.unwrap().core.queued, 0);
+        alice.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_does_not_hold_up_a_shutdown() {
     let world = World::default();
-    let store = Arc::new(Full(MemoryStore::new()));
-    let (alice, _inbox) = start(world.config("alice", Arc::new(MemoryKeys::new()), store)).await.unwrap();
-    let mut events = alice.events();
-    let error = alice.send(message("bob", "hello")).await.unwrap_err();
-    assert_eq!(error, CommandError::Refused(Refusal::Store(StoreErrorKind::DiskFull)));
-    while events.recv().await.unwrap() != Event::StoreFailed(StoreErrorKind::DiskFull) {}
-    assert_eq!(alice.metrics().await.unwrap().core.queued, 0);
-    alice.shutdown().await.unwrap();
+    let store = Arc::new(Faulty(MemoryStore::new(), Fault::Hangs));
+    let mut config = world.config("alice", Arc::new(MemoryKeys::new()), store);
+    config.settings.store_queue = 4;
+    let (alice, _inbox) = start(config).await.unwrap();
+    let sending = async {
+        let mut sends = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let alice = alice.clone();
+            sends.spawn(async move { alice.send(message("bob", "hello")).await });
+        }
+        while let Some(sent) = sends.join_next().await {
+            assert_eq!(sent.unwrap().unwrap_err(), CommandError::Stopped);
+        }
+    };
+    let before = alice.inner.runtime.now().tick;
+    let stopping = async {
+        timeout(Duration::from_secs(1), std::future::pending::<()>()).await;
+        alice.shutdown().await
+    };
+    let ((), closed) = tokio::join!(sending, stopping);
+    closed.unwrap();
+    let took = alice.inner.runtime.now().tick.since(before);
+    assert!(took <= Duration::from_secs(1) + 4 * Settings::default().shutdown_wait, "{took:?}");
+    assert_eq!(alice.tasks(), 0);
+}
+
+/// A transport that sends plain bytes.
+#[derive(Debug)]
+struct Plain;
+
+#[async_trait]
+impl Transport for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn caps(&self) -> TransportCaps {
+        TransportCaps::new(65_536, false, false, Security::Insecure)
+    }
+
+    async fn bind(&self, _: BindContext) -> Result<Arc<dyn Endpoint>, TransportError> {
+        unreachable!("it is refused before")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_does_not_encrypt_is_refused() {
+    let world = World::default();
+    let mut config = world.config("alice", Arc::new(MemoryKeys::new()), Arc::new(MemoryStore::new()));
+    config.transports.push(Arc::new(Plain));
+    let error = start(config).await.unwrap_err();
+    assert!(matches!(error.problems[..], [StartProblem::Insecure("plain")]), "{error}");
 }
 
 /// The memory transport with an address that is another one after each change of the network.
