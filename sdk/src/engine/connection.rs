@@ -213,15 +213,15 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until it is told to close: then the code. `None` if the connection failed.
-    async fn run(self) -> Option<CloseCode> {
+    /// Writes until it is told to close, and closes; or until the connection fails.
+    async fn run(self) {
         let flushed = tokio::select! {
             done = self.write() => done,
             () = self.overdue() => self.out.lanes().close,
         };
-        let code = flushed?;
-        close(&self.shared, &self.connection, code).await;
-        Some(code)
+        if let Some(code) = flushed {
+            close(&self.shared, &self.connection, code).await;
+        }
     }
 
     /// A peer that does not read may not hold up a close.
@@ -230,6 +230,7 @@ impl Writer {
         self.shared.runtime.sleep(self.shared.settings.flush_wait).await;
     }
 
+    /// The code to close with, once everything is written; `None` if the connection failed.
     async fn write(&self) -> Option<CloseCode> {
         let mut batch = Batch::new(self.max_frame);
         let mut frames = Vec::new();
@@ -268,25 +269,22 @@ struct Reader {
 
 impl Reader {
     async fn run(self, writer: Writer) {
-        let done = Stop::new();
-        let ours = Arc::new(Mutex::new(None));
-        let stop = Stop::new();
+        let out = Arc::clone(&writer.out);
+        let (done, stop) = (Stop::new(), Stop::new());
         let task = {
-            let (done, ours, stop) = (done.clone(), Arc::clone(&ours), stop.clone());
+            let (done, stop) = (done.clone(), stop.clone());
             self.shared.runtime.spawn(async move {
                 let _guard = done.on_drop();
-                if let Some(Some(code)) = stop.unless_raised(writer.run()).await {
-                    *ours.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
-                }
+                stop.unless_raised(writer.run()).await;
             })
         };
         let mut code = tokio::select! {
             code = self.read() => code,
             () = done.raised() => CloseCode::LOST,
         };
-        let by_us = *ours.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(by_us) = by_us {
-            code = by_us;
+        let ours = out.lanes().close;
+        if let Some(ours) = ours {
+            code = ours;
         } else if done.is_raised() {
             // Writing failed: the far side may have said why.
             code = timeout(self.shared.settings.flush_wait, self.read()).await.unwrap_or(CloseCode::LOST);

@@ -123,9 +123,16 @@ impl MessageStatus {
 }
 
 /// The messages that somebody outside watches. A message is forgotten once nothing more can come of it,
-/// or nobody looks any more.
+/// or nobody looks any more. Who has stopped to look does not say so: they are found when the messages
+/// have become twice as many as were left the last time, so that looking for them costs little.
 #[derive(Debug, Default)]
-pub(super) struct Watched(HashMap<MessageId, Watchers>);
+pub(super) struct Watched {
+    messages: HashMap<MessageId, Watchers>,
+    sweep_at: usize,
+}
+
+/// So few messages are not worth a sweep.
+const FEW: usize = 1_024;
 
 /// Usually there is one.
 #[derive(Debug)]
@@ -142,7 +149,11 @@ impl Watchers {
 
 impl Watched {
     pub(super) fn add(&mut self, message: MessageId, status: MessageStatus) {
-        match self.0.entry(message) {
+        if self.messages.len() >= self.sweep_at.max(FEW) {
+            self.messages.retain(|_, watchers| !watchers.each().all(MessageStatus::unwatched));
+            self.sweep_at = 2 * self.messages.len();
+        }
+        match self.messages.entry(message) {
             Entry::Occupied(watchers) => {
                 let more = &mut watchers.into_mut().more;
                 more.retain(|status| !status.unwatched());
@@ -156,19 +167,19 @@ impl Watched {
 
     /// A message has moved on.
     pub(super) fn moved(&mut self, message: &MessageId, delivery: Delivery) {
-        let Some(watchers) = self.0.get(message) else { return };
+        let Some(watchers) = self.messages.get(message) else { return };
         for status in watchers.each() {
             status.advance(delivery);
         }
         let last = matches!(delivery, Delivery::Read | Delivery::Expired);
         if last || watchers.each().all(MessageStatus::unwatched) {
-            self.0.remove(message);
+            self.messages.remove(message);
         }
     }
 
     /// Nothing more will come.
     pub(super) fn stop(&self) {
-        for status in self.0.values().flat_map(Watchers::each) {
+        for status in self.messages.values().flat_map(Watchers::each) {
             status.stop();
         }
     }
@@ -203,12 +214,30 @@ mod tests {
         watched.add(id, two.clone());
         drop(one);
         watched.moved(&id, Delivery::Delivered);
-        assert_eq!((two.now(), watched.0.len()), (Delivery::Delivered, 1));
+        assert_eq!((two.now(), watched.messages.len()), (Delivery::Delivered, 1));
         watched.moved(&id, Delivery::Read);
-        assert_eq!((two.now(), watched.0.len()), (Delivery::Read, 0));
+        assert_eq!((two.now(), watched.messages.len()), (Delivery::Read, 0));
         watched.add(id, MessageStatus::new());
         watched.moved(&id, Delivery::Delivered);
-        assert!(watched.0.is_empty());
+        assert!(watched.messages.is_empty());
+    }
+
+    /// Whoever waited for a delivery and then looked away was remembered until the message was read: for
+    /// ever, where the recipient's app does not say so.
+    #[test]
+    fn those_who_have_looked_away_are_not_kept() {
+        let mut watched = Watched::default();
+        let looking = MessageStatus::new();
+        watched.add(MessageId::from_bytes([255; 16]), looking.clone());
+        for n in 0..10 * FEW as u128 {
+            let (id, status) = (MessageId::from_bytes(n.to_be_bytes()), MessageStatus::new());
+            watched.add(id, status.clone());
+            watched.moved(&id, Delivery::Delivered);
+            drop(status);
+        }
+        assert!(watched.messages.len() <= FEW, "{} are kept", watched.messages.len());
+        watched.moved(&MessageId::from_bytes([255; 16]), Delivery::Delivered);
+        assert_eq!(looking.now(), Delivery::Delivered);
     }
 
     #[tokio::test]

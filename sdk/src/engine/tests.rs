@@ -257,14 +257,16 @@ async fn a_blocked_user_is_disconnected_with_that_code() {
     let (bob, _bob_inbox) = world.join("bob").await;
     let sent = alice.send(message("bob", "hello")).await.unwrap();
     reaches(&sent.status, Delivery::Delivered).await;
-    let mut events = alice.events();
+    let (mut theirs, mut ours) = (alice.events(), bob.events());
     bob.block(user("alice"), true).await.unwrap();
-    let code = loop {
-        if let Event::Disconnected { code, .. } = events.recv().await.unwrap() {
-            break code;
-        }
-    };
-    assert_eq!(code, CloseCode::BLOCKED);
+    for events in [&mut theirs, &mut ours] {
+        let code = loop {
+            if let Event::Disconnected { code, .. } = events.recv().await.unwrap() {
+                break code;
+            }
+        };
+        assert_eq!(code, CloseCode::BLOCKED);
+    }
     alice.shutdown().await.unwrap();
     bob.shutdown().await.unwrap();
 }
