@@ -216,6 +216,9 @@ impl Inbox {
         {
             return Verdict::Refused;
         }
+        if cfg!(sim_bug = "receipt_before_durable") {
+            self.receipt(from, ReceiptKind::Delivered, direct.message);
+        }
         self.bytes += direct.body.len();
         self.arriving.push_back(Arriving { key, user: user.clone(), floor, direct });
         Verdict::Taken

@@ -2,21 +2,22 @@
 //!
 //! `byway-sim --nodes 20 --minutes 5 --seeds 20 [--first-seed N] [--faults none|default|harsh] [--json]`
 //!
-//! Prints what the runs add up to; ends with 1 if anything was broken. `--trace` prints every event of
-//! the runs to standard error.
+//! Prints what the runs add up to; ends with 1 if anything was broken. `--fail-fast` ends with the first
+//! seed that is broken, `--trace` prints every event to standard error.
 
 use std::process::ExitCode;
 
 use byway_testkit::sim::{Config, Faults, Outcome, Stats, TraceHash, run};
 
 const USAGE: &str = "byway-sim [--nodes N] [--minutes N] [--seeds N] [--first-seed N] \
-                     [--faults none|default|harsh] [--json] [--trace]";
+                     [--faults none|default|harsh] [--json] [--fail-fast] [--trace]";
 
 struct Options {
     config: Config,
     first_seed: u64,
     seeds: u64,
     json: bool,
+    fail_fast: bool,
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: Option<String>) -> Result<T, String> {
@@ -25,7 +26,7 @@ fn number<T: std::str::FromStr>(name: &str, value: Option<String>) -> Result<T, 
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut o = Options { config: Config::default(), first_seed: 1, seeds: 20, json: false };
+    let mut o = Options { config: Config::default(), first_seed: 1, seeds: 20, json: false, fail_fast: false };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--nodes" => o.config.nodes = number(&word, words.next())?,
@@ -41,6 +42,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 }
             }
             "--json" => o.json = true,
+            "--fail-fast" => o.fail_fast = true,
             "--trace" => o.config.trace = true,
             "--help" | "-h" => return Err(USAGE.to_owned()),
             other => return Err(format!("{other:?} is not known\n{USAGE}")),
@@ -57,6 +59,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 struct Sum {
+    seeds: u64,
     stats: Stats,
     hash: TraceHash,
     violations: usize,
@@ -64,10 +67,10 @@ struct Sum {
 }
 
 impl Sum {
-    fn numbers(&self, o: &Options) -> Vec<(&'static str, String)> {
+    fn numbers(&self) -> Vec<(&'static str, String)> {
         let s = &self.stats;
         vec![
-            ("seeds", o.seeds.to_string()),
+            ("seeds", self.seeds.to_string()),
             ("virtual_hours", format!("{:.2}", s.virtual_ms as f64 / 3_600_000.0)),
             ("events", s.events.to_string()),
             ("faults", s.faults.to_string()),
@@ -79,7 +82,10 @@ impl Sum {
             ("delivered_or_expired_percent", format!("{:.3}", percent(s.delivered + s.expired, s.accepted))),
             ("acknowledged_within_5s_percent", format!("{:.1}", percent(s.acknowledged_within_5s, s.accepted))),
             ("connect_within_2s_percent", format!("{:.1}", percent(s.connected_within_2s, s.connected))),
-            ("registry_calls_per_member_minute", format!("{:.3}", s.registry_calls as f64 * 60_000.0 / s.member_ms as f64)),
+            (
+                "registry_calls_per_member_minute",
+                format!("{:.3}", s.registry_calls as f64 * 60_000.0 / s.member_ms as f64),
+            ),
             ("registry_most_calls_in_10_minutes", s.registry_most_in_10_min.to_string()),
             ("connections", s.connects.to_string()),
             ("envelopes_relayed", s.relayed.to_string()),
@@ -91,7 +97,7 @@ impl Sum {
     }
 
     fn print(&self, o: &Options) {
-        let numbers = self.numbers(o);
+        let numbers = self.numbers();
         if o.json {
             let field = |(name, value): &(&str, String)| match *name {
                 "trace_hash" => format!("\"{name}\":\"{value}\""),
@@ -125,15 +131,19 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut sum = Sum { stats: Stats::default(), hash: TraceHash::EMPTY, violations: 0, failed: Vec::new() };
+    let mut sum = Sum { seeds: 0, stats: Stats::default(), hash: TraceHash::EMPTY, violations: 0, failed: Vec::new() };
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
         let outcome = run(&options.config, seed);
+        sum.seeds += 1;
         sum.stats += &outcome.stats;
         sum.hash = sum.hash.with(outcome.hash);
         if !outcome.violations.is_empty() {
             sum.violations += outcome.violations.len();
             sum.failed.push(seed);
             report(&options.config, &outcome);
+            if options.fail_fast {
+                break;
+            }
         }
     }
     sum.print(&options);

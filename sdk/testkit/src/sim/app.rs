@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use byway_api::MessageId;
 use byway_core::io::{In, InboxItem, InboxKey, SendCommand};
-use bytes::Bytes;
 
 use super::ledger::Sent;
 use super::node::Asked;
@@ -53,7 +53,8 @@ impl World {
         let expires_at = wall.plus(life.map_or(WEEK, Duration::from_millis));
         let size = usize::try_from(size).unwrap_or(8);
         let user = self.nodes[to].user.clone();
-        let number = self.ledger.sent(message, Sent::new(place, user.clone(), size, self.now, expires_at, life.is_some()));
+        let number =
+            self.ledger.sent(message, Sent::new(place, user.clone(), size, self.now, expires_at, life.is_some()));
         self.submit(place, message, user.clone(), number, size, expires_at);
         if self.random.chance(10) {
             // the same id again: the first one counts
@@ -105,7 +106,8 @@ impl World {
             let op = self.ask_core(place, Asked::Done);
             self.feed(place, In::Read { op, key: item.key });
         }
-        let wait = if self.random.chance(100) { self.random.between(1_000, 10_000) } else { self.random.between(0, 50) };
+        let wait =
+            if self.random.chance(100) { self.random.between(1_000, 10_000) } else { self.random.between(0, 50) };
         self.at_node(place, wait, Do::AppDone(item.key));
     }
 

@@ -3,10 +3,10 @@
 //! Signals through a neighbour are sealed envelopes that the cores forward ([`In::Forward`], `Out::Mail`);
 //! those over a socket need the listener or the registry, and everybody who is attached to it.
 
+use bytes::Bytes;
 use byway_api::{PeerId, Retry, Sealed, SignalAddress};
 use byway_core::OpId;
 use byway_core::io::{DialError, FoundRoute, In, RouteSource};
-use bytes::Bytes;
 
 use super::node::Asked;
 use super::world::{Do, Event, World};

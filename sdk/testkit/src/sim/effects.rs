@@ -83,7 +83,7 @@ impl World {
                 self.commit_soon(place);
             }
             Out::Load { op, what } => {
-                let wait = self.store_wait(place);
+                let wait = self.read_wait(place);
                 self.at_node(place, wait, Do::Read(op, what));
             }
             Out::SignBeacon => {
@@ -98,15 +98,20 @@ impl World {
         }
     }
 
-    /// How long the store takes.
-    pub(super) fn store_wait(&mut self, place: usize) -> u64 {
-        let slow = self.nodes[place].slow_store;
-        if slow > 0 {
-            self.random.between(1, slow)
-        } else if self.random.chance(self.weather.slow_store) {
+    /// How long a commit takes.
+    fn store_wait(&mut self, place: usize) -> u64 {
+        if self.nodes[place].slow_store == 0 && self.random.chance(self.weather.slow_store) {
             self.random.between(100, 1_500)
         } else {
-            self.random.between(1, 12)
+            self.read_wait(place)
+        }
+    }
+
+    /// How long the store takes to read something.
+    pub(super) fn read_wait(&mut self, place: usize) -> u64 {
+        match self.nodes[place].slow_store {
+            0 => self.random.between(1, 12),
+            slow => self.random.between(1, slow),
         }
     }
 

@@ -30,7 +30,14 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    pub(super) const fn new(from: usize, to: UserId, size: usize, sent_at: u64, expires_at: WallTime, short: bool) -> Self {
+    pub(super) const fn new(
+        from: usize,
+        to: UserId,
+        size: usize,
+        sent_at: u64,
+        expires_at: WallTime,
+        short: bool,
+    ) -> Self {
         Self {
             from,
             to,
@@ -142,7 +149,10 @@ impl World {
         match delivery {
             Delivery::Delivered | Delivery::Read => {
                 if !at.is_some_and(|p| sent.stored.contains(&p)) {
-                    self.violation(place, &format!("message {number} is shown as delivered to {at:?} and not stored there"));
+                    self.violation(
+                        place,
+                        &format!("message {number} is shown as delivered to {at:?} and not stored there"),
+                    );
                     return;
                 }
                 if delivery == Delivery::Read && !at.is_some_and(|p| sent.shown.contains(&p)) {

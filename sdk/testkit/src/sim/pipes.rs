@@ -362,7 +362,7 @@ impl World {
         }
         // an orderly end is on the wire already
         if !far.wire.iter().any(|(_, p)| matches!(p, Parcel::End(_))) {
-            let wait = if self.random.chance(self.weather.late_down.max(100)) {
+            let wait = if self.random.chance(self.weather.late_end) {
                 self.random.between(1_000, 20_000)
             } else {
                 self.random.between(0, 500)
@@ -377,11 +377,8 @@ impl World {
     /// Channels of a process that died before Hello was over.
     pub(super) fn vanish_unborn(&mut self, node: usize) {
         let unborn = |e: &End| e.node == node && !e.up && !e.gone;
-        let ids: Vec<_> = self
-            .pipes
-            .iter()
-            .flat_map(|(id, p)| (0..2).filter(|s| unborn(&p.ends[*s])).map(|s| (*id, s)))
-            .collect();
+        let ids: Vec<_> =
+            self.pipes.iter().flat_map(|(id, p)| (0..2).filter(|s| unborn(&p.ends[*s])).map(|s| (*id, s))).collect();
         for (id, side) in ids {
             self.vanish(id, side, CloseCode::LOST);
         }

@@ -74,6 +74,8 @@ pub(super) struct Weather {
     pub(super) slow_store: u32,
     /// `Down`s that come seconds late, of 1,000.
     pub(super) late_down: u32,
+    /// Ends of processes that their peers notice only after seconds, of 1,000.
+    pub(super) late_end: u32,
 }
 
 impl Weather {
@@ -86,6 +88,7 @@ impl Weather {
         breaks: 0,
         slow_store: 0,
         late_down: 0,
+        late_end: 100,
     };
 
     pub(super) fn of(faults: Faults, random: &mut Random) -> Self {
@@ -103,6 +106,7 @@ impl Weather {
             breaks: up_to(4),
             slow_store: up_to(30),
             late_down: up_to(150),
+            late_end: 500,
         }
     }
 }
@@ -127,9 +131,8 @@ impl Plan {
         // time for everybody to meet before the first fault
         let (begin, end) = (10_000, config.chaos_ms());
         let n = rate * (u64::from(config.minutes) * config.nodes as u64 / 4 + 4);
-        let mut faults: Vec<_> = (0..n)
-            .map(|_| (random.between(begin, end.max(begin + 1)), Self::fault(config.nodes, random)))
-            .collect();
+        let mut faults: Vec<_> =
+            (0..n).map(|_| (random.between(begin, end.max(begin + 1)), Self::fault(config.nodes, random))).collect();
         faults.sort_by_key(|(at, _)| *at);
         Self { weather, faults, registry_dies: random.chance(250) }
     }
@@ -137,7 +140,8 @@ impl Plan {
     fn fault(nodes: usize, random: &mut Random) -> Fault {
         let node = random.index(nodes);
         match random.between(0, 99) {
-            0..=24 => Fault::Crash { node, down: random.between(50, 20_000) },
+            0..=14 => Fault::Crash { node, down: random.between(50, 1_500) },
+            15..=24 => Fault::Crash { node, down: random.between(1_500, 20_000) },
             25..=29 => Fault::Quit { node, down: random.between(500, 20_000) },
             30..=39 => {
                 let mut apart: Vec<_> = (0..nodes).filter(|_| random.chance(400)).collect();

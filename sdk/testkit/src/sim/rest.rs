@@ -205,7 +205,10 @@ impl World {
                 };
                 let piped = self.pipes.values().any(|p| p.joins(a, b) && p.lives());
                 if linked(a, b) != piped {
-                    wrong.push((a, format!("believes to be connected to n{b}: {}; there is a connection: {piped}", !piped)));
+                    wrong.push((
+                        a,
+                        format!("believes to be connected to n{b}: {}; there is a connection: {piped}", !piped),
+                    ));
                 }
             }
             wrong.extend(self.open_requests(a, ANSWER_MS).into_iter().map(|r| (a, format!("never answered: {r}"))));

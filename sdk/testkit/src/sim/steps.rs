@@ -37,7 +37,7 @@ impl World {
             }
             "neighbours" => self.ask_neighbours(place, op, &user),
             "cache" => {
-                let wait = self.store_wait(place);
+                let wait = self.read_wait(place);
                 self.at_node(place, wait, Do::Recall(op, user));
             }
             "registry" => self.call(place, Call::Find(op, user)),

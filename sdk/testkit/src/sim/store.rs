@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use byway_api::{
     Applied, Durability, InboxRow, Load, MessageId, OutboxRow, OutboxState, PeerId, PinRow, RecordRow, RouteRow, Row,
     SeenRow, SignalAddress, UserId, Write,
 };
-use bytes::Bytes;
 
 type InboxName = (PeerId, u64, u64);
 
@@ -186,9 +186,12 @@ impl Store {
                 rows.sort_by_key(|r| (r.queued_at, r.message, r.to_peer));
                 rows.into_iter().map(|r| Row::Outbox(OutboxRow { content: None, ..r.clone() })).collect()
             }
-            Load::OutboxContent(id) => {
-                t.outbox.range((*id, None)..).take_while(|((m, _), _)| m == id).map(|(_, r)| Row::Outbox(r.clone())).collect()
-            }
+            Load::OutboxContent(id) => t
+                .outbox
+                .range((*id, None)..)
+                .take_while(|((m, _), _)| m == id)
+                .map(|(_, r)| Row::Outbox(r.clone()))
+                .collect(),
             Load::Inbox => {
                 let mut rows: Vec<_> = t.inbox.values().collect();
                 rows.sort_by_key(|r| (r.received_at, r.from_peer, r.epoch, r.seq));

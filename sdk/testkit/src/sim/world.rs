@@ -60,7 +60,10 @@ pub(super) enum Do {
     /// A page is read.
     Read(byway_core::OpId, byway_api::Load),
     /// A connection passed Hello on this side.
-    Up { pipe: u64, side: usize },
+    Up {
+        pipe: u64,
+        side: usize,
+    },
     /// A neighbour's silence about an approach.
     Withdraw(PeerId),
     /// The registry's socket is tried.
@@ -183,6 +186,9 @@ impl World {
     }
 
     pub(super) fn violation(&mut self, node: usize, text: &str) {
+        if self.violations.len() >= ENOUGH {
+            return;
+        }
         let line = format!("at {} ms, n{node}: {text}", self.now);
         self.trace.say(self.now, node, || format!("VIOLATION {text}"));
         self.violations.push(line);
