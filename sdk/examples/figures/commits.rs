@@ -78,10 +78,14 @@ async fn load(pair: &mut Pair, body: &Bytes) -> Result<(), Failure> {
         Ok(())
     };
     let mut done = 0;
-    let app = world::take_all(&mut pair.inbox, |_| {}, || {
-        done += 1;
-        done == LOAD
-    });
+    let app = world::take_all(
+        &mut pair.inbox,
+        |_| {},
+        || {
+            done += 1;
+            done == LOAD
+        },
+    );
     tokio::try_join!(sending, app)?;
     Ok(())
 }

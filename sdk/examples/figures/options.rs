@@ -16,15 +16,8 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// In the order in which they are measured: memory first, in a process that has done nothing yet.
-    const ALL: [Self; 7] = [
-        Self::Overload,
-        Self::Connect,
-        Self::Delayed,
-        Self::Acked,
-        Self::Throughput,
-        Self::Commits,
-        Self::Registry,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Overload, Self::Connect, Self::Delayed, Self::Acked, Self::Throughput, Self::Commits, Self::Registry];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {

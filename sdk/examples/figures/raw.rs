@@ -98,12 +98,7 @@ impl Raw {
         self.flood(messages, per_frame, move || frame.clone()).await
     }
 
-    async fn flood(
-        &self,
-        messages: usize,
-        per_frame: usize,
-        mut fill: impl FnMut() -> Bytes,
-    ) -> Result<f64, Failure> {
+    async fn flood(&self, messages: usize, per_frame: usize, mut fill: impl FnMut() -> Bytes) -> Result<f64, Failure> {
         let frames = messages.div_ceil(per_frame);
         let there = Arc::clone(&self.there);
         let start = Instant::now();

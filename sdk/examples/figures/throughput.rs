@@ -74,10 +74,14 @@ async fn flood(pair: &mut Pair, body: &Bytes, messages: usize) -> Result<f64, Fa
         });
     }
     let mut done = 0;
-    let app = world::take_all(&mut pair.inbox, |_| {}, || {
-        done += 1;
-        done == messages
-    });
+    let app = world::take_all(
+        &mut pair.inbox,
+        |_| {},
+        || {
+            done += 1;
+            done == messages
+        },
+    );
     let sending = async {
         while let Some(sender) = senders.join_next().await {
             sender??;

@@ -1,5 +1,6 @@
 //! The rows, and what each write does to them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -108,12 +109,13 @@ impl Tables {
     }
 
     fn append(&mut self, row: &OutboxRow) -> Applied {
-        let key = (row.message, row.to_peer);
-        if self.outbox.contains_key(&key) {
-            return Applied::Duplicate;
+        match self.outbox.entry((row.message, row.to_peer)) {
+            Entry::Occupied(_) => Applied::Duplicate,
+            Entry::Vacant(place) => {
+                place.insert(row.clone());
+                Applied::Done
+            }
         }
-        self.outbox.insert(key, row.clone());
-        Applied::Done
     }
 
     /// A row that is there already stays: it may have been delivered.
@@ -132,12 +134,11 @@ impl Tables {
     fn receive(&mut self, row: &InboxRow, seen: &SeenRow) -> Applied {
         let key = (row.from_peer, row.epoch, row.seq);
         let marked = self.seen.get(&(row.from_peer, row.epoch));
-        if marked.is_some_and(|mark| row.seq < mark.floor || mark.above.contains(&row.seq))
-            || self.inbox.contains_key(&key)
-        {
+        if marked.is_some_and(|mark| row.seq < mark.floor || mark.above.contains(&row.seq)) {
             return Applied::Duplicate;
         }
-        self.inbox.insert(key, row.clone());
+        let Entry::Vacant(place) = self.inbox.entry(key) else { return Applied::Duplicate };
+        place.insert(row.clone());
         self.seen.insert((seen.from_peer, seen.epoch), seen.clone());
         Applied::Done
     }
