@@ -45,7 +45,8 @@ async fn a_goodbye_counts_more_than_what_others_repeat() {
     bob.shutdown().await.unwrap();
     for node in [&alice, &carol] {
         let gray = node.members();
-        let shown = tokio::time::timeout(Duration::from_millis(500), gray.clone().wait_for(|r| shows(r, "⚫ bob"))).await;
+        let shown =
+            tokio::time::timeout(Duration::from_millis(500), gray.clone().wait_for(|r| shows(r, "⚫ bob"))).await;
         assert!(shown.is_ok_and(|shown| shown.is_some()), "{}", node.path("bob").unwrap());
     }
     assert!(pass(PATIENCE, &mut carols).await.is_none());
