@@ -64,9 +64,8 @@ pub struct Config {
     /// Bytes that may be on their way before `send` waits; 64 bytes are charged for each frame on
     /// top of its own. Default: 1 MiB.
     pub send_window: usize,
-    /// Bytes received and not yet taken by `recv` at which the channel's receive window begins to
-    /// close. Behind it the stack holds at most 256 messages and 512 KiB, and no more than 30,000
-    /// messages. Default: 1 MiB.
+    /// Bytes received and not yet taken by `recv` at which the connection stops acknowledging, so that
+    /// the far side waits; as much again may be held unprocessed. Default: 1 MiB.
     pub receive_window: usize,
     /// Size of the sockets' kernel buffers; the system may grant less. Default: 4 MiB.
     pub socket_buffer: usize,

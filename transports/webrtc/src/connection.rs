@@ -110,7 +110,7 @@ impl Connection for WebRtcConnection {
                     let resume = core.stalled && core.inbox_bytes <= window / 2;
                     drop(core);
                     if resume {
-                        self.peer.with(|_, _| ());
+                        self.peer.resume();
                     }
                     return Ok(Received::Frame(frame));
                 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use byway_api::{CloseCode, Connection, PathInfo, PathKind, TransportErrorKind};
 use rtc::data_channel::RTCDataChannelId;
 use rtc::peer_connection::event::{RTCDataChannelEvent, RTCPeerConnectionEvent};
@@ -17,18 +17,12 @@ use rtc::sansio::Protocol as _;
 use crate::certificate;
 use crate::connection::WebRtcConnection;
 use crate::demux::Remote;
-use crate::peer::{ConnId, Core, End, Live, Peer, Phase, Role, tagged};
+use crate::held::{Datagram, MAX_UNDRAINED};
+use crate::peer::{ConnId, Core, End, Live, Peer, Phase, Role};
 use crate::shared::Shared;
 use crate::stun::{self, Class};
 use crate::sync::lock;
 
-/// Messages that may wait in a stack whose frames nobody reads. SCTP numbers messages with 16 bits
-/// (RFC 9260, section 3.3.1): the stack takes one that is 32,768 ahead for an old one, acknowledges
-/// and drops it, and the channel stands still for ever.
-const MAX_UNREAD: usize = 30_000;
-/// The least a message takes in a datagram, and what the datagram takes itself (DTLS, SCTP).
-const MIN_CHUNK: usize = 20;
-const MIN_HEADERS: usize = 49;
 /// Charged for every received frame on top of its length.
 pub(crate) const FRAME_OVERHEAD: usize = 64;
 /// A stack whose timer is overdue again at once is not called more often than this.
@@ -78,21 +72,16 @@ impl Peer {
         if !live.described {
             return false;
         }
+        let datagram = Datagram { local, remote, bytes: BytesMut::from(datagram) };
         if class == Class::Other {
             live.last_traffic = now;
-            // SCTP's window counts payload, so it does not stop tiny messages; this does, as a
-            // network would that is full: they come again once somebody reads
-            if *stalled {
-                live.unread += datagram.len().saturating_sub(MIN_HEADERS) / MIN_CHUNK;
-            }
-            if live.unread > MAX_UNREAD {
+            if *stalled && !datagram.is_acknowledgement() {
+                live.held.push(datagram);
                 return false;
             }
         }
-        if let Err(e) = live.pc.handle_read(tagged(local, remote, datagram, now)) {
-            tracing::trace!(error = %e, "the stack refuses a datagram");
-        }
-        if live.open {
+        let undrained = live.feed(datagram, now);
+        if live.open && undrained < MAX_UNDRAINED {
             return true;
         }
         // until the channel is open the stack drops what it is not yet ready for
@@ -100,6 +89,26 @@ impl Peer {
         drop(core);
         self.finish_up(shared, &after);
         false
+    }
+
+    /// The inbox has room again: gives the stack what was held back.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let now = Instant::now();
+        let mut core = lock(&self.core);
+        let mut after = self.settle(&shared, &mut core, now);
+        while !core.stalled
+            && let Some(live) = core.live.as_mut()
+            && let Some(datagram) = live.held.pop()
+        {
+            let undrained = live.feed(datagram, now);
+            if undrained >= MAX_UNDRAINED || live.held.is_empty() {
+                let more = self.settle(&shared, &mut core, now);
+                after.replaced = more.replaced.or(after.replaced);
+            }
+        }
+        drop(core);
+        self.finish_up(&shared, &after);
     }
 
     /// Drains the stack.
@@ -171,9 +180,7 @@ impl Peer {
         live.dirty = false;
         let mut inbox = Inbox { frames: &mut core.inbox, bytes: &mut core.inbox_bytes, woke: false };
         core.stalled = live.run(&mut inbox, shared.config.receive_window, now);
-        if !core.stalled {
-            live.unread = 0;
-        }
+        live.undrained = 0;
         if inbox.woke {
             self.readable.notify_one();
         }
@@ -295,6 +302,15 @@ pub(crate) struct Inbox<'a> {
 }
 
 impl Live {
+    /// Gives the stack a datagram. Returns how many messages may have come since it was drained.
+    fn feed(&mut self, datagram: Datagram, now: Instant) -> usize {
+        self.undrained += datagram.most_messages();
+        if let Err(e) = self.pc.handle_read(datagram.tagged(now)) {
+            tracing::trace!(error = %e, "the stack refuses a datagram");
+        }
+        self.undrained
+    }
+
     /// Polls the stack until nothing comes. True if frames were left in it because the inbox is full.
     fn run(&mut self, inbox: &mut Inbox<'_>, limit: usize, now: Instant) -> bool {
         loop {

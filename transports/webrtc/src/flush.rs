@@ -122,11 +122,12 @@ fn run_length(first: &TaggedBytesMut, rest: &[TaggedBytesMut], max_segments: usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::tagged;
+    use crate::held::Datagram;
 
     fn writes(lengths: &[usize]) -> Vec<TaggedBytesMut> {
-        let (here, there) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
-        lengths.iter().map(|len| tagged(here, there, &vec![23; *len], Instant::now())).collect()
+        let (local, remote) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
+        let datagram = |len: &usize| Datagram { local, remote, bytes: vec![23; *len][..].into() };
+        lengths.iter().map(|len| datagram(len).tagged(Instant::now())).collect()
     }
 
     #[test]

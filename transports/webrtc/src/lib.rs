@@ -57,6 +57,7 @@ mod driver;
 mod endpoint;
 mod flush;
 mod gather;
+mod held;
 mod host;
 mod offers;
 mod pacing;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use byway_api::{CloseCode, PathInfo, PathKind, PeerId, SignalAddress, TransportError, TransportErrorKind};
 use rtc::data_channel::{RTCDataChannelId, RTCDataChannelInit};
 use rtc::ice::mdns::MulticastDnsMode;
@@ -22,6 +22,7 @@ use crate::candidate::Candidate;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::demux::Remote;
+use crate::held::{Held, MAX_HELD};
 use crate::pacing::Pacing;
 use crate::random;
 use crate::sdp::Filter;
@@ -35,10 +36,6 @@ pub(crate) type ConnId = u64;
 
 /// Late candidates that wait for the description they belong to.
 const MAX_EARLY: usize = 16;
-
-/// SCTP's receive window: with it, frames of more than about 150 bytes close the window before the
-/// bound on unread messages is reached, so that nothing is lost and sent again.
-const SCTP_WINDOW: u32 = 512 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -156,8 +153,10 @@ pub(crate) struct Live {
     pub(crate) chosen: Option<Remote>,
     pub(crate) window: Window,
     pub(crate) writer_waits: bool,
-    /// The most messages that can have arrived since nobody takes the frames.
-    pub(crate) unread: usize,
+    /// The most messages that can have come since the stack was drained.
+    pub(crate) undrained: usize,
+    /// Datagrams that came while the inbox is full.
+    pub(crate) held: Held,
     pub(crate) dirty: bool,
     /// We are closing with this code, until then at the latest.
     pub(crate) closing: Option<(CloseCode, Instant)>,
@@ -212,7 +211,8 @@ impl Peer {
             chosen: None,
             window: Window::new(shared.config.send_window),
             writer_waits: false,
-            unread: 0,
+            undrained: 0,
+            held: Held::new(shared.config.receive_window),
             dirty: false,
             closing: None,
             heard: None,
@@ -417,21 +417,11 @@ fn build(
         .with_srflx_acceptance_min_wait(at_once)
         .with_prflx_acceptance_min_wait(at_once)
         .with_relay_acceptance_min_wait(Some(relay_wait))
-        .with_sctp_max_receive_buffer_size(SCTP_WINDOW)
+        // what is held back is older than the acknowledgements that pass it
+        .with_dtls_replay_protection_window(MAX_HELD * 2)
         .build();
     RTCPeerConnectionBuilder::new()
         .with_configuration(RTCConfigurationBuilder::default().with_certificates(vec![certificate.rtc]).build())
         .with_setting_engine(settings)
         .build(now)
-}
-
-/// A datagram as the stack takes it.
-pub(crate) fn tagged(local: SocketAddr, remote: SocketAddr, datagram: &[u8], now: Instant) -> TaggedBytesMut {
-    let transport = rtc::shared::TransportContext {
-        local_addr: local,
-        peer_addr: remote,
-        ecn: None,
-        transport_protocol: rtc::shared::TransportProtocol::UDP,
-    };
-    TaggedBytesMut { now, transport, message: BytesMut::from(datagram) }
 }

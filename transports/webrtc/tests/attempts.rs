@@ -1,5 +1,5 @@
 //! Attempts: who wins, who gives up, what is refused, and that nothing stays behind.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod support;
 

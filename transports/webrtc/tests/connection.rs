@@ -1,5 +1,5 @@
 //! Connections over loopback: frames, ends, bindings.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod support;
 

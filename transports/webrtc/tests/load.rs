@@ -1,7 +1,6 @@
 //! Many connections, many cycles, and hostile datagrams.
 
-#![allow(clippy::disallowed_methods)] // tests may spawn
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! Addresses: wildcard sockets, IPv6, STUN and TURN servers, changes of the network.
 
-#![allow(clippy::disallowed_methods)] // tests may spawn
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The shell, and both implementations with each other.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod support;
 

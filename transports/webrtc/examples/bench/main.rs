@@ -3,7 +3,7 @@
 //! `cargo run --release -p byway-transport-webrtc --features webrtc-shell --example webrtc-bench`
 //! prints a table, with `-- --json` one JSON object per line and figure. Only ratios mean anything:
 //! both sides of every comparison run one after the other in this process, over loopback.
-#![allow(clippy::unwrap_used, reason = "a benchmark stops at the first thing that does not work")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark stops at the first thing that fails")]
 
 mod measure;
 mod report;

@@ -96,12 +96,9 @@ impl Attempt {
             tokio::time::timeout_at(deadline.into(), connecting).await.map_err(|_| timeout())??
         };
         let Some(link) = closing.link.take() else { return Err(timeout()) };
-        let (ours, theirs) = match link.certificates().await {
-            Some(both) => both,
-            None => {
-                closing.link = Some(link);
-                return Err(crate::error(TransportErrorKind::Handshake, "the DTLS layer shows no certificate"));
-            }
+        let Some((ours, theirs)) = link.certificates().await else {
+            closing.link = Some(link);
+            return Err(crate::error(TransportErrorKind::Handshake, "the DTLS layer shows no certificate"));
         };
         let binding = if self.role == Role::Offerer { [ours, theirs] } else { [theirs, ours] }.concat();
         let path = link.path().await.unwrap_or_else(|| byway_api::PathInfo::new(byway_api::PathKind::Direct, "", ""));
