@@ -33,11 +33,13 @@ struct Epoch {
     /// Everything below was shown or given up as a gap.
     shown: u64,
     gap_since: Option<Tick>,
+    /// The lowest number that was refused for want of room and has not come again.
+    refused: Option<u64>,
 }
 
 impl Epoch {
     const fn new(epoch: u64, floor: u64, used: WallTime) -> Self {
-        Self { epoch, floor, above: BTreeSet::new(), used, shown: floor, gap_since: None }
+        Self { epoch, floor, above: BTreeSet::new(), used, shown: floor, gap_since: None, refused: None }
     }
 
     fn has(&self, seq: u64) -> bool {
@@ -201,7 +203,14 @@ impl Inbox {
                 self.receipt(from, ReceiptKind::Delivered, direct.message);
                 return Verdict::Duplicate;
             }
-            if epoch.above.len() >= limits::SEEN_MARKS_PER_SENDER {
+            // Behind a message that was refused, everything is: else our own want of room would make a
+            // gap, and the app would see that message late.
+            epoch.refused = epoch.refused.filter(|refused| floor <= *refused);
+            if epoch.refused.is_some_and(|refused| direct.seq > refused) {
+                return Verdict::Refused;
+            }
+            // The lowest number that is missing is always welcome: it makes the others fewer.
+            if epoch.above.len() >= limits::SEEN_MARKS_PER_SENDER && direct.seq != epoch.floor {
                 return Verdict::Refused;
             }
         }
@@ -210,11 +219,17 @@ impl Inbox {
             return Verdict::Taken;
         }
         let pending = self.arriving.len() + self.storing.len();
-        if direct.expires_at <= now.wall
-            || self.count + pending >= tuning.inbox_messages
-            || self.bytes + direct.body.len() > tuning.inbox_bytes
-        {
+        if direct.expires_at <= now.wall {
             return Verdict::Refused;
+        }
+        if self.count + pending >= tuning.inbox_messages || self.bytes + direct.body.len() > tuning.inbox_bytes {
+            if let Some(epoch) = self.epoch(&key) {
+                epoch.refused = Some(direct.seq);
+            }
+            return Verdict::Refused;
+        }
+        if let Some(epoch) = self.epoch(&key) {
+            epoch.refused = None;
         }
         if cfg!(sim_bug = "receipt_before_durable") {
             self.receipt(from, ReceiptKind::Delivered, direct.message);

@@ -459,6 +459,8 @@ impl Outbox {
                 lane.cursor = 0;
                 lane.in_flight = 0;
                 lane.written_at = None;
+                // what the recipient does not take must not hold back the new messages for ever
+                lane.resumed = 0;
                 stale.push(*peer);
             }
         }

@@ -26,6 +26,7 @@ mod throughput;
 mod world;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use options::{Figure, Options};
 use report::Row;
@@ -46,7 +47,8 @@ async fn main() -> ExitCode {
     let mut measured = true;
     for figure in options.figures() {
         eprintln!("measuring {} ...", figure.name());
-        match Box::pin(measure(figure, &options)).await {
+        // In a task, as apps are: the thread of `main` is not one of those that the nodes run on.
+        match tokio::spawn(measure(figure, options.watched)).await.unwrap_or_else(|panic| Err(panic.into())) {
             Ok(some) => rows.extend(some.into_iter().map(|row| (figure, row))),
             Err(failure) => {
                 eprintln!("{} could not be measured: {failure}", figure.name());
@@ -64,14 +66,14 @@ async fn main() -> ExitCode {
     if measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn measure(figure: Figure, options: &Options) -> Result<Vec<Row>, Failure> {
+async fn measure(figure: Figure, watched: Duration) -> Result<Vec<Row>, Failure> {
     match figure {
         Figure::Connect => connect::measure().await,
         Figure::Delayed => delayed::measure().await,
         Figure::Acked => acked::measure().await,
         Figure::Throughput => throughput::measure().await,
-        Figure::Overload => overload::measure(options.watched).await,
+        Figure::Overload => overload::measure(watched).await,
         Figure::Commits => commits::measure().await,
-        Figure::Registry => registry::measure(options.watched).await,
+        Figure::Registry => registry::measure(watched).await,
     }
 }

@@ -190,6 +190,54 @@ fn a_full_inbox_answers_nothing() {
     assert_eq!(b.arrive(direct(2, 0)), Verdict::Taken);
 }
 
+/// A sender that was faster than the app: the inbox was full for a moment, one message was refused
+/// and those behind it taken as room came. The refused one arrived late, after a wait for the gap.
+#[test]
+fn a_full_inbox_makes_no_gap() {
+    let mut b = Bench::new();
+    b.tuning.inbox_messages = 2;
+    b.arrive(direct(0, 0));
+    b.arrive(direct(1, 0));
+    b.commit();
+    assert_eq!(b.arrive(direct(2, 0)), Verdict::Refused);
+    b.shown();
+    b.inbox.done(&InboxKey { from: peer(1), epoch: 5, seq: 0 });
+    assert_eq!(b.arrive(direct(3, 0)), Verdict::Refused, "2 comes first");
+    assert_eq!(b.arrive(direct(2, 2)), Verdict::Taken);
+    b.inbox.done(&InboxKey { from: peer(1), epoch: 5, seq: 1 });
+    assert_eq!(b.arrive(direct(3, 2)), Verdict::Taken);
+    b.commit();
+    assert_eq!(b.shown(), [(2, false), (3, false)]);
+}
+
+#[test]
+fn a_refused_message_that_the_sender_gives_up_is_not_waited_for() {
+    let mut b = Bench::new();
+    b.tuning.inbox_messages = 1;
+    b.arrive(direct(0, 0));
+    b.commit();
+    assert_eq!(b.arrive(direct(1, 1)), Verdict::Refused);
+    b.shown();
+    b.inbox.done(&InboxKey { from: peer(1), epoch: 5, seq: 0 });
+    assert_eq!(b.arrive(direct(2, 2)), Verdict::Taken);
+}
+
+/// With as many marks above a gap as one sender may have, the message that closes the gap was refused
+/// like any other, for ever: nothing of that sender arrived any more.
+#[test]
+fn a_sender_with_the_most_marks_can_still_close_the_gap() {
+    let mut b = Bench::new();
+    b.tuning.inbox_messages = 2 * limits::SEEN_MARKS_PER_SENDER;
+    let most = u64::try_from(limits::SEEN_MARKS_PER_SENDER).unwrap();
+    let above: Vec<u64> = (1..=most).collect();
+    let (from_peer, used_at) = (peer(1), WallTime::default());
+    b.inbox.load_seen(&SeenRow { from_peer, epoch: 5, floor: 0, above, used_at });
+    assert_eq!(b.arrive(direct(most + 1, 0)), Verdict::Refused);
+    assert_eq!(b.arrive(direct(0, 0)), Verdict::Taken);
+    b.commit();
+    assert_eq!(b.arrive(direct(most + 1, 0)), Verdict::Taken);
+}
+
 #[test]
 fn the_app_gets_no_more_than_it_has_room_for() {
     let mut b = Bench::new();

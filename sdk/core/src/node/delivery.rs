@@ -77,11 +77,13 @@ impl NodeCore {
     /// First use pins a device to its user, and with it the device that vouched for it: whoever met
     /// the second device first must not take the first one for an impostor.
     pub(super) fn pin(&mut self, now: Now, user: &UserId, peer: PeerId, by: Option<PeerId>, out: &mut Vec<Out>) {
-        for peer in [Some(peer), by].into_iter().flatten() {
-            if self.roster.pin(user, peer) {
-                let pin = Write::Pin(PinRow { user: user.clone(), peer, since: now.wall });
-                self.store(Stored::Relaxed, vec![pin], out);
-            }
+        let pinned = self.roster.pin(user, peer);
+        let vouched = by.is_some_and(|by| self.roster.pin(user, by));
+        if pinned || vouched {
+            // both or none: the one alone would make an impostor of the other after a restart
+            let row = |peer| Write::Pin(PinRow { user: user.clone(), peer, since: now.wall });
+            let pins = [Some(peer), by].into_iter().flatten().map(row).collect();
+            self.store(Stored::Relaxed, pins, out);
         }
     }
 

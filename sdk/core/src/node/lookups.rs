@@ -38,6 +38,10 @@ pub(super) struct Dial {
 
 /// The step of a dial that no step led to.
 const KNOWN: &str = "known member";
+/// How often the wait between two dials of a device doubles at most, whatever the longest wait is.
+const DOUBLINGS: u32 = 16;
+/// The same while our own network is down.
+const OUTAGE_DOUBLINGS: u32 = 4;
 /// The outcome of a dial that runs.
 const DIALLING: &str = "dialling";
 
@@ -235,11 +239,13 @@ impl NodeCore {
     fn dial_failed(&mut self, now: Now, op: OpId, error: &DialError, out: &mut Vec<Out>) {
         let Some(dial) = self.dials.get(&op) else { return };
         let (peer, tried, users) = (dial.peer, dial.addresses.clone(), dial.users.clone());
-        if !error.superseded && Self::blames(error.retry) {
+        if !error.superseded {
             let book = self.routes.entry(peer).or_default();
             book.score.failed(error.retry);
-            book.failures += 1;
-            let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.failures.min(16) - 1);
+            // our own outage is nobody's fault; it may be over soon, and ends no sooner for being asked
+            let doublings = if Self::blames(error.retry) { DOUBLINGS } else { OUTAGE_DOUBLINGS };
+            book.failures = book.failures.max((book.failures + 1).min(doublings));
+            let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.failures.min(doublings) - 1);
             let wait = self.rng.jittered(wait.min(self.tuning.anchor_retry_max), self.tuning.jitter);
             book.not_before = Some(now.tick.plus(wait));
         }

@@ -73,6 +73,7 @@ impl World {
             }
             Fault::Sleep { node, lasts } => {
                 if self.nodes[node].core.is_some() {
+                    let lasts = lasts.min(self.config.chaos_ms().saturating_sub(self.now));
                     self.nodes[node].asleep_until = self.now + lasts;
                     self.after(lasts, Event::Over(fault, id));
                 }
@@ -147,7 +148,6 @@ impl World {
         self.registry.slow = false;
         for place in 0..self.nodes.len() {
             let n = &mut self.nodes[place];
-            n.asleep_until = 0;
             n.disk_full = 0;
             n.slow_store = 0;
             n.wall_offset = 0;

@@ -32,6 +32,8 @@ pub(super) struct Dial {
 
 const DIAL_MS: u64 = 10_000;
 const HELLO_MS: u64 = 5_000;
+/// More dials of one device in a minute are a storm.
+const DIALS_A_MINUTE: usize = 30;
 
 fn failure(retry: Retry, superseded: bool, text: &str) -> DialError {
     DialError { retry, superseded, text: text.into() }
@@ -48,6 +50,16 @@ impl World {
         }
         if self.dials.values().any(|d| d.from == from && d.to == to) {
             self.violation(from, &format!("dials n{to} twice at a time"));
+        }
+        let since = self.now.saturating_sub(60_000);
+        let dialled = &mut self.nodes[from].dialled;
+        while dialled.front().is_some_and(|(at, _)| *at < since) {
+            dialled.pop_front();
+        }
+        dialled.push_back((self.now, peer));
+        let often = dialled.iter().filter(|(_, p)| *p == peer).count();
+        if often > DIALS_A_MINUTE {
+            self.violation(from, &format!("dials n{to} {often} times in a minute"));
         }
         let id = self.next_dial;
         self.next_dial += 1;

@@ -59,6 +59,8 @@ pub(super) struct Node {
     pub(super) asked: BTreeMap<OpId, (Asked, u64)>,
     pub(super) running: BTreeMap<OpId, Run>,
     pub(super) dialing: BTreeMap<OpId, u64>,
+    /// When which device was dialled in the last minute.
+    pub(super) dialled: VecDeque<(u64, PeerId)>,
     pub(super) approached: BTreeMap<PeerId, u64>,
     /// Batches on their way to the store, and how many of them are being committed.
     pub(super) batches: VecDeque<(OpId, Vec<Write>)>,
@@ -120,6 +122,7 @@ impl Node {
             asked: BTreeMap::new(),
             running: BTreeMap::new(),
             dialing: BTreeMap::new(),
+            dialled: VecDeque::new(),
             approached: BTreeMap::new(),
             batches: VecDeque::new(),
             committing: 0,
@@ -154,7 +157,7 @@ impl Node {
     /// Takes messages at once: it is awake, and has been well for `ms`.
     pub(super) const fn well(&self, now: u64, ms: u64) -> bool {
         let stored = self.slow_store == 0 && (self.unwritten_at.is_none() || self.resent(now));
-        self.awake(now) && self.calm_since + ms < now && stored
+        self.awake(now) && self.calm_since + ms < now && self.wall_offset == 0 && stored
     }
 
     /// What could not be written has been sent again by now.
@@ -307,6 +310,7 @@ impl World {
         n.asked.clear();
         n.running.clear();
         n.approached.clear();
+        n.dialled.clear();
         n.batches.clear();
         n.committing = 0;
         n.inbox.clear();
