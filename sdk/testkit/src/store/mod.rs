@@ -127,7 +127,7 @@ macro_rules! __store_promises {
 
 /// Tests a store against its contract: a module `$suite` with one test per promise.
 ///
-/// `$fixture` makes a [`StoreFixture`](store::StoreFixture); it is evaluated anew for each test, inside
+/// `$fixture` makes a [`StoreFixture`](crate::store::StoreFixture); it is evaluated anew for each test, inside
 /// a tokio runtime, and may `.await`.
 #[macro_export]
 macro_rules! store_conformance {
