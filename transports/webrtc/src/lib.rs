@@ -3,7 +3,7 @@
 //! [`WebRtc`] drives the sans-IO stack `rtc` itself, over **one UDP socket per endpoint and address
 //! family** for all of its connections. It needs a [`SignalPort`](byway_api::SignalPort) to carry
 //! its OFFER and ANSWER, crosses NATs with ICE, and encrypts with DTLS. With the feature
-//! `webrtc-shell`, [`WebRtcShell`] is the `webrtc` crate behind the same traits.
+//! `webrtc-shell`, `WebRtcShell` is the `webrtc` crate behind the same traits.
 //!
 //! ```no_run
 //! use byway_transport_webrtc::WebRtc;
