@@ -1,7 +1,5 @@
 //! Messages a second from node to node, against the same messages over a bare channel.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use byway::api::Bytes;
@@ -17,7 +15,7 @@ use crate::world::{self, Pair};
 const SIZE: usize = 100;
 const ROUNDS: usize = 5;
 const RAW_MESSAGES: usize = 400_000;
-const NODE_MESSAGES: usize = 100_000;
+const NODE_MESSAGES: usize = 400 * SENDERS;
 /// Calls of `send` at once.
 const SENDERS: usize = 256;
 const SHARE: f64 = 0.20;
@@ -55,16 +53,15 @@ pub(crate) async fn measure() -> Result<Vec<Row>, Failure> {
     }])
 }
 
-/// Messages a second until all are delivered, and the app is done with all.
+/// Messages a second, a multiple of [`SENDERS`], until all are delivered, and the app is done with all.
 async fn flood(pair: &mut Pair, body: &Bytes, messages: usize) -> Result<f64, Failure> {
-    let left = Arc::new(AtomicUsize::new(messages));
     let mut senders = JoinSet::new();
     let start = Instant::now();
     for _ in 0..SENDERS {
-        let (bob, body, left) = (pair.alice.chat("bob")?, body.clone(), Arc::clone(&left));
+        let (bob, body) = (pair.alice.chat("bob")?, body.clone());
         senders.spawn(async move {
             let mut last = None;
-            while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+            for _ in 0..messages / SENDERS {
                 send(&bob, &body, &mut last).await?;
             }
             if let Some(sent) = last {

@@ -57,7 +57,7 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) async fn start(alice: Builder, bob: Builder) -> Result<Self, Failure> {
         let (bob, inbox) = bob.spawn().await?;
-        let (alice, alice_inbox) = alice.bootstrap(bob.invite()?.to_string()).spawn().await?;
+        let (alice, alice_inbox) = alice.bootstrap(bob.invite()?).spawn().await?;
         Ok(Self { alice, _inbox: alice_inbox, bob, inbox })
     }
 
