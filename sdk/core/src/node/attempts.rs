@@ -1,5 +1,6 @@
 //! When something is tried again: messages that wait, and neighbours that a node wants to have.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use byway_api::{PeerId, UserId};
@@ -65,12 +66,38 @@ impl NodeCore {
     pub(super) fn retry_due(&mut self, now: Now, out: &mut Vec<Out>) {
         let due: Vec<_> = self.retries.iter().filter(|(_, r)| r.next <= now.tick).map(|(u, _)| u.clone()).collect();
         for user in due {
-            if self.outbox.waiting_for(&user) == 0 || self.is_user_linked(&user) {
+            let served = self.is_user_linked(&user) && self.left_out(&user).is_empty();
+            if served || self.outbox.waiting_for(&user) == 0 {
                 self.retries.remove(&user);
                 continue;
             }
             self.retry_later(now, &user);
             self.seek(now, &user, out);
+        }
+    }
+
+    /// Devices of a user that messages wait for and that are not connected, although another one may be.
+    pub(super) fn left_out(&self, user: &UserId) -> Vec<PeerId> {
+        if self.outbox.waiting_for(user) == 0 {
+            return Vec::new();
+        }
+        let mut devices = self.roster.devices_of(user);
+        devices.retain(|p| !self.by_peer.contains_key(p) && self.outbox.has_open(p));
+        devices
+    }
+
+    /// A connection to one device of a user ends the search for the user, and serves only that device:
+    /// what is bound to another one needs a dial of its own.
+    pub(super) fn dial_left_out(&mut self, now: Now, user: &UserId, out: &mut Vec<Out>) {
+        let devices = self.left_out(user);
+        if !devices.is_empty() && !self.retries.contains_key(user) {
+            self.retry_later(now, user);
+        }
+        for peer in devices {
+            let addresses = self.addresses(now, &peer);
+            if !addresses.is_empty() {
+                self.dial(peer, addresses, None, out);
+            }
         }
     }
 
@@ -100,13 +127,31 @@ impl NodeCore {
 
     /// Somebody who seems online could not be reached: none of our neighbours is a way, and without a
     /// server another member may be one.
-    pub(super) fn widen(&mut self, now: Now, user: &UserId) {
+    pub(super) fn widen(&mut self, now: Now, user: &UserId, out: &mut Vec<Out>) {
         if self.retries.len() == 1 && self.retries.values().all(|r| r.since == now.tick) {
             self.wider = 0;
         }
         if self.roster.devices_of(user).iter().any(|p| self.roster.seems_online(p, now, &self.tuning)) {
             self.wider = (self.wider + 1).min(self.tuning.max_standby);
             self.anchors_soon(now);
+            self.dial_stepping_stone(now, out);
+        }
+    }
+
+    /// One more member, whoever it is, also in exchange for a neighbour that is not used.
+    fn dial_stepping_stone(&mut self, now: Now, out: &mut Vec<Out>) {
+        let dialled: BTreeSet<_> = self.dials.values().map(|d| d.peer).collect();
+        let online = self.roster.devices().map(|(peer, _)| *peer).filter(|peer| {
+            let blocked = self.roster.user(peer).is_none_or(|u| self.roster.is_blocked(u));
+            let waits = self.routes.get(peer).and_then(|b| b.not_before).is_some_and(|t| t > now.tick);
+            let fits = !blocked && !waits && !dialled.contains(peer) && !self.by_peer.contains_key(peer);
+            fits && self.roster.seems_online(peer, now, &self.tuning) && !self.addresses(now, peer).is_empty()
+        });
+        let online: Vec<_> = online.collect();
+        let Some(at) = self.rng.next_u64().checked_rem(online.len() as u64) else { return };
+        if let Some(peer) = usize::try_from(at).ok().and_then(|at| online.get(at)).copied() {
+            let addresses = self.addresses(now, &peer);
+            self.dial(peer, addresses, None, out);
         }
     }
 

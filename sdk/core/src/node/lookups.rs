@@ -51,7 +51,11 @@ impl NodeCore {
         if self.phase != Phase::Running || self.lookups.contains_key(user) || self.roster.is_blocked(user) {
             return;
         }
-        if *user == self.me.user || self.is_user_linked(user) {
+        if *user == self.me.user {
+            return;
+        }
+        if self.is_user_linked(user) {
+            self.dial_left_out(now, user, out);
             return;
         }
         self.metrics.lookups += 1;
@@ -315,7 +319,11 @@ impl NodeCore {
         for op in graced {
             self.dial_over(now, op, "the peer's own attempt won", out);
         }
-        self.retries.remove(user);
+        if self.left_out(user).is_empty() {
+            self.retries.remove(user);
+        } else {
+            self.retry_soon(now, user);
+        }
     }
 
     fn finish_lookup(&mut self, now: Now, user: &UserId, outcome: LookupOutcome, out: &mut Vec<Out>) {
@@ -344,7 +352,7 @@ impl NodeCore {
                     self.links.fail(&key, false);
                 }
                 self.retry_later(now, user);
-                self.widen(now, user);
+                self.widen(now, user, out);
                 out.push(Out::Tell(Event::Unreachable { user: user.clone() }));
             }
         }

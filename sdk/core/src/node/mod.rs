@@ -565,3 +565,6 @@ impl Machine for NodeCore {
 const EXPLANATIONS: usize = 256;
 /// A device that is known by nothing but its words may be banned for this long.
 const BAN: std::time::Duration = limits::BAN;
+
+#[cfg(test)]
+mod tests;
