@@ -131,8 +131,12 @@ impl World {
         match call {
             Call::Attach => {
                 let n = &mut self.nodes[place];
-                n.attach_failures += 1;
-                let wait = (2_000u64 << n.attach_failures.min(10)).min(300_000);
+                // a token that is missing says nothing about the registry
+                n.attach_failures += u32::from(kind != StepErrorKind::NoBudget);
+                let wait = match kind {
+                    StepErrorKind::NoBudget => 10_000,
+                    _ => (2_000u64 << n.attach_failures.min(10)).min(300_000),
+                };
                 let wait = self.random.between(wait / 2, wait);
                 self.at_node(place, wait, Do::Attach);
             }
