@@ -58,11 +58,6 @@ impl Liveness {
         }
     }
 
-    /// When something last arrived.
-    pub fn heard_at(&self, conn: ConnId) -> Option<Tick> {
-        self.pulses.get(&conn).map(|p| p.heard)
-    }
-
     /// Something was written that the peer has to answer.
     pub fn wrote(&mut self, conn: ConnId, now: Tick) {
         if let Some(p) = self.pulses.get_mut(&conn) {

@@ -4,12 +4,12 @@
 //! recipient, or one unbound row while none is known. Each device has a lane: a random epoch and
 //! consecutive numbers, so that the recipient can order and deduplicate without clocks.
 
+mod bodies;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use byway_api::{Durability, MessageId, OutboxRow, OutboxState, PeerId, UserId, WallTime, Write};
 use byway_wire::Direct;
 use byway_wire::ReceiptKind;
@@ -432,22 +432,6 @@ impl Outbox {
                 reply_to: message.reply_to,
                 body,
             });
-        }
-    }
-
-    /// Of the next `n` messages for a device, those whose bodies are not in memory.
-    pub fn missing(&self, peer: &PeerId, n: usize) -> Vec<MessageId> {
-        let open = self.lanes.get(peer).into_iter().flat_map(|l| l.open.range(l.cursor..)).take(n).map(|(_, id)| *id);
-        open.filter(|id| self.messages.get(id).is_some_and(|m| m.body.is_none())).collect()
-    }
-
-    /// A body that was asked for by [`Next::Fetch`]. Without one the message cannot be sent.
-    pub fn fetched(&mut self, id: &MessageId, body: Option<Bytes>) {
-        if let Some(message) = self.messages.get_mut(id)
-            && let Some(body) = body
-        {
-            self.held += body.len();
-            message.body = Some(body);
         }
     }
 

@@ -155,13 +155,18 @@ impl NodeCore {
         }
     }
 
+    /// While two connections to a peer live, a receipt goes out on both: one of them is about to end, or
+    /// dead already, and nobody sends a receipt again unasked. The second one changes nothing.
     pub(super) fn send_receipts(&mut self, now: Now, out: &mut Vec<Out>) {
         for peer in self.inbox.receipts_due() {
-            let Some(conn) = self.answering_conn(&peer) else { continue };
-            while self.conns.get(&conn).is_some_and(|c| c.credit.control > 0) {
+            let Some(conns) = self.by_peer.get(&peer).cloned() else { continue };
+            let room = |core: &Self| conns.iter().all(|id| core.conns.get(id).is_some_and(|c| c.credit.control > 0));
+            while room(self) {
                 let Some((kind, messages)) = self.inbox.receipts(&peer) else { break };
-                let frame = Frame::Receipts(Receipts { kind, messages, at: now.wall });
-                self.write(conn, frame, out);
+                for conn in &conns {
+                    let receipts = Receipts { kind, messages: messages.clone(), at: now.wall };
+                    self.write(*conn, Frame::Receipts(receipts), out);
+                }
             }
         }
     }
@@ -197,7 +202,10 @@ impl NodeCore {
         match loading {
             Loading::Outbox(id) => {
                 self.fetching.remove(&id);
-                let Ok(rows) = result else { return };
+                let Ok(rows) = result else {
+                    self.outbox.unread(&id, now.tick);
+                    return;
+                };
                 let body = rows.into_iter().find_map(|r| if let Row::Outbox(r) = r { r.content } else { None });
                 let found = body.is_some();
                 self.outbox.fetched(&id, body);

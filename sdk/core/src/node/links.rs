@@ -35,13 +35,6 @@ impl NodeCore {
         self.by_peer.get(peer)?.first().copied()
     }
 
-    /// The connection that receipts go to: the one that was heard last. Of two, the older may be a
-    /// corpse, and nobody sends a receipt again unasked.
-    pub(super) fn answering_conn(&self, peer: &PeerId) -> Option<ConnId> {
-        let conns = self.by_peer.get(peer)?.iter().rev();
-        conns.copied().max_by_key(|conn| self.liveness.heard_at(*conn))
-    }
-
     pub(super) fn up(&mut self, now: Now, up: &Up, out: &mut Vec<Out>) {
         let peer = up.hello.peer;
         if let Some(code) = self.refusal(now, up, out) {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -346,4 +347,17 @@ fn newer_receipts_do_not_put_off_an_old_message() {
     }
     assert_eq!(b.outbox.stale(Tick(retry), &b.tuning), [peer(1)]);
     assert_eq!(b.write(peer(1), at(retry))[0].message, id(1));
+}
+
+/// A body could not be read when its device connected, as the disk was full for a moment. Nothing had
+/// been written, so nothing was ever tried again on that connection.
+#[test]
+fn a_body_that_could_not_be_read_is_asked_for_again() {
+    let mut b = Bench::new();
+    b.tuning.bodies_in_memory = 0;
+    b.send(1, &[peer(1)], at(0));
+    assert!(matches!(b.outbox.next(at(0), &b.tuning, &peer(1), usize::MAX), Next::Fetch));
+    b.outbox.unread(&id(1), Tick(0));
+    assert_eq!(b.outbox.stale(Tick(0).plus(b.tuning.retry), &b.tuning), [peer(1)]);
+    assert_eq!(b.outbox.missing(&peer(1), 16), [id(1)]);
 }
