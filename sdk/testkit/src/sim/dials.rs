@@ -64,7 +64,8 @@ impl World {
         let id = self.next_dial;
         self.next_dial += 1;
         let life = self.nodes[from].life;
-        self.nodes[from].dialing.insert(op, id);
+        let since = self.now;
+        self.nodes[from].dialing.insert(op, (id, since));
         self.dials.insert(id, Dial { from, life, op, to, ways, next: 0, answered: false });
         let wait = self.random.between(1, 5);
         self.after(wait, Event::DialTry(id));
@@ -248,7 +249,7 @@ impl World {
     }
 
     pub(super) fn cancel_dial(&mut self, node: usize, op: OpId) {
-        let Some(&id) = self.nodes[node].dialing.get(&op) else { return };
+        let Some(&(id, _)) = self.nodes[node].dialing.get(&op) else { return };
         if self.dials.contains_key(&id) {
             self.dial_fails(id, failure(Retry::Later, false, "cancelled"));
         } else {

@@ -58,7 +58,8 @@ pub(super) struct Node {
     next_op: u64,
     pub(super) asked: BTreeMap<OpId, (Asked, u64)>,
     pub(super) running: BTreeMap<OpId, Run>,
-    pub(super) dialing: BTreeMap<OpId, u64>,
+    /// Which dial answers which request, and since when.
+    pub(super) dialing: BTreeMap<OpId, (u64, u64)>,
     /// When which device was dialled in the last minute.
     pub(super) dialled: VecDeque<(u64, PeerId)>,
     pub(super) approached: BTreeMap<PeerId, u64>,
@@ -319,7 +320,7 @@ impl World {
         n.attached = false;
         n.attach_failures = 0;
         let ends = std::mem::take(&mut n.ends);
-        let dials: BTreeSet<_> = std::mem::take(&mut n.dialing).into_values().collect();
+        let dials: BTreeSet<_> = std::mem::take(&mut n.dialing).into_values().map(|(id, _)| id).collect();
         for dial in dials {
             self.dials.remove(&dial);
         }

@@ -344,7 +344,14 @@ impl World {
         }
         end.gone = true;
         end.wire.clear();
+        let dial = end.dial.filter(|_| !up);
         self.vanish(id, side, CloseCode::LOST);
+        if let Some(op) = dial.filter(|_| self.nodes[node].life == life)
+            && self.nodes[node].dialing.remove(&op).is_some()
+        {
+            let error = DialError { retry: Retry::Later, superseded: false, text: "hello failed".into() };
+            self.feed(node, In::Dialed { op, result: Err(error) });
+        }
         if up && self.nodes[node].life == life && self.nodes[node].ends.remove(&conn).is_some() {
             self.feed(node, In::Down { conn, code });
         }

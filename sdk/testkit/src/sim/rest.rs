@@ -98,6 +98,9 @@ impl World {
         let calm = self.nodes[place].calm_since + ANSWER_MS < self.now;
         if calm {
             wrong.extend(self.open_requests(place, ANSWER_MS).into_iter().map(|r| format!("never answered: {r}")));
+            // the simulator's own side of the contract
+            let dials = self.nodes[place].dialing.iter().filter(|(_, (_, at))| at + ANSWER_MS < self.now);
+            wrong.extend(dials.map(|(op, _)| format!("the simulator did not answer the dial {op:?}")));
         }
         for text in wrong {
             self.violation(place, &text);
