@@ -16,7 +16,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("byway-testkit", &["byway-api", "byway-core", "byway-wire"]),
     ("byway-transport-memory", &["byway-api"]),
     ("byway-transport-webrtc", &["byway-api"]),
+    ("byway-transport-libp2p", &["byway-api"]),
     ("byway-store-memory", &["byway-api"]),
+    ("byway-store-redb", &["byway-api"]),
     ("byway-store-sqlite", &["byway-api"]),
     ("byway-discovery", &["byway-api", "byway-wire", "byway-socket"]),
     ("byway-registry", &["byway-api", "byway-wire", "byway-socket"]),
@@ -28,7 +30,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "byway-discovery",
             "byway-socket",
             "byway-store-memory",
+            "byway-store-redb",
             "byway-store-sqlite",
+            "byway-transport-libp2p",
             "byway-transport-memory",
             "byway-transport-webrtc",
             "byway-wire",
@@ -36,6 +40,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("byway-echo-bot", &["byway"]),
     ("byway-chat", &["byway"]),
+    ("byway-custom-discovery", &["byway-api"]),
+    ("byway-custom-store", &["byway-api"]),
     ("byway-tour", &["byway", "byway-echo-bot", "byway-registry", "byway-testkit"]),
 ];
 

@@ -1,0 +1,1 @@
+//! A discovery step of your own, from outside the SDK.
