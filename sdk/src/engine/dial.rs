@@ -1,7 +1,9 @@
-//! Connecting to one device: which transport takes which address, one after the other.
+//! Connecting to one device: which transport takes which address, and who goes first.
 
-use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use byway_api::{Endpoint, Instance, PeerId, Retry, SignalAddress, TransportErrorKind};
 use byway_core::OpId;
@@ -34,7 +36,8 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// Tries the ways one after the other until one connects. Dropping the future aborts the attempt.
+    /// Tries the ways, the preferred transport first, until one connects. Dropping the future aborts
+    /// every attempt.
     pub(super) async fn dial(self, op: OpId, peer: PeerId, addresses: Vec<SignalAddress>) -> Ended {
         let ways = ways(&self.bound, &addresses);
         let limit = self.shared.settings.dial_wait + limits::HELLO_TIMEOUT;
@@ -49,35 +52,97 @@ impl Dialer {
         Ended::Dialed(result.map(Box::new))
     }
 
+    /// Each way has a head start over the next one; one that fails gives way at once. So a transport
+    /// that hears nothing costs the head start and not its own connect timeout.
     async fn attempt(&self, peer: PeerId, ways: &[(usize, SignalAddress)]) -> Result<Established, DialError> {
-        let mut failures = Vec::new();
-        let mut retry = None;
-        for (transport, address) in ways {
-            let bound = &self.bound[*transport];
-            let failed = match timeout(self.shared.settings.dial_wait, bound.endpoint.dial(peer, address)).await {
-                None => (Retry::Later, "no connection in time".to_owned()),
+        let mut waiting = ways.iter();
+        let mut racing = Race::default();
+        let mut failures = Failures::default();
+        loop {
+            if let Some((transport, address)) = waiting.next() {
+                let (bound, wait) = (&self.bound[*transport], self.shared.settings.dial_wait);
+                racing.enter(
+                    async move { (bound.over, address, timeout(wait, bound.endpoint.dial(peer, address)).await) },
+                );
+            }
+            let ended = match waiting.len() {
+                0 => racing.next().await,
+                _ => match timeout(self.shared.settings.dial_head_start, racing.next()).await {
+                    Some(ended) => ended,
+                    None => continue,
+                },
+            };
+            let Some((over, address, dialled)) = ended else { return Err(failures.together()) };
+            match dialled {
+                None => failures.add(address, Retry::Later, "no connection in time"),
                 Some(Err(error)) if error.kind() == TransportErrorKind::Superseded => {
                     return Err(DialError { superseded: true, ..failure(Retry::Later, &error.to_string()) });
                 }
-                Some(Err(error)) => (error.retry(), error.to_string()),
+                Some(Err(error)) => failures.add(address, error.retry(), &error.to_string()),
                 Some(Ok(connection)) => {
                     let Some(place) = HalfOpen::enter(&self.gate, &connection.path()) else {
                         self.shared.counters.half_open_refused.add();
                         return Err(failure(Retry::Later, "too many connections are half open"));
                     };
-                    let (over, role) = (bound.over, Role::Dialer);
-                    match hello(&self.shared, place, self.instance, connection, over, role, Some(peer)).await {
+                    match hello(&self.shared, place, self.instance, connection, over, Role::Dialer, Some(peer)).await {
                         Ok(established) => return Ok(established),
-                        Err(error) => (error.retry, error.text),
+                        Err(error) => failures.add(address, error.retry, &error.text),
                     }
                 }
-            };
-            retry = Some(worse(retry, failed.0));
-            failures.push(format!("{address}: {}", failed.1));
+            }
         }
-        match retry {
-            Some(retry) => Err(failure(retry, &failures.join("; "))),
-            None => Err(failure(Retry::Never, "no transport takes these addresses")),
+    }
+}
+
+/// Futures of which the first to end counts. Dropping the race drops them all.
+struct Race<'a, T>(Vec<Pin<Box<dyn Future<Output = T> + Send + 'a>>>);
+
+impl<T> Default for Race<'_, T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'a, T> Race<'a, T> {
+    fn enter(&mut self, attempt: impl Future<Output = T> + Send + 'a) {
+        self.0.push(Box::pin(attempt));
+    }
+
+    /// The next one that ends, `None` if nobody runs. Cancel-safe.
+    async fn next(&mut self) -> Option<T> {
+        if self.0.is_empty() {
+            return None;
+        }
+        std::future::poll_fn(|cx| {
+            for (i, attempt) in self.0.iter_mut().enumerate() {
+                if let Poll::Ready(ended) = attempt.as_mut().poll(cx) {
+                    drop(self.0.remove(i));
+                    return Poll::Ready(Some(ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Why no way led to the peer.
+#[derive(Default)]
+struct Failures {
+    retry: Option<Retry>,
+    texts: Vec<String>,
+}
+
+impl Failures {
+    fn add(&mut self, address: &SignalAddress, retry: Retry, why: &str) {
+        self.retry = Some(worse(self.retry, retry));
+        self.texts.push(format!("{address}: {why}"));
+    }
+
+    fn together(self) -> DialError {
+        match self.retry {
+            Some(retry) => failure(retry, &self.texts.join("; ")),
+            None => failure(Retry::Never, "no transport takes these addresses"),
         }
     }
 }
@@ -95,15 +160,16 @@ const fn worse(so_far: Option<Retry>, next: Retry) -> Retry {
     }
 }
 
-/// The attempts for `addresses`, in their order. A signalling address goes to each transport that
-/// needs signalling, once: the signal port knows the other ways itself.
+/// The attempts for `addresses`: the preferred transport first, and with each transport the
+/// addresses in their order. A signalling address goes to each transport that needs signalling,
+/// once: the signal port knows the other ways itself.
 fn ways(bound: &[Bound], addresses: &[SignalAddress]) -> Vec<(usize, SignalAddress)> {
-    let mut signalled = BTreeSet::new();
     let mut ways = Vec::new();
-    for address in addresses {
-        for (i, transport) in bound.iter().enumerate() {
+    for (i, transport) in bound.iter().enumerate() {
+        let mut signalled = false;
+        for address in addresses {
             let takes = match address.is_signalling() {
-                true => transport.needs_signaling && signalled.insert(i),
+                true => transport.needs_signaling && !std::mem::replace(&mut signalled, true),
                 false => transport.over.transport == address.scheme(),
             };
             if takes {
@@ -142,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn each_address_goes_to_the_transports_that_take_it() {
+    fn each_transport_gets_the_addresses_that_it_takes_in_order_of_preference() {
         let bound = [bound("webrtc", true), bound("mem", false), bound("other", true)];
         let address = |text: &str| text.parse::<SignalAddress>().unwrap();
         let addresses = [address("ws://a/x"), address("mem:7"), address("ws://b/x"), address("tcp:1")];
         let ways: Vec<_> = ways(&bound, &addresses).into_iter().map(|(i, a)| (i, a.to_string())).collect();
-        assert_eq!(ways, [(0, "ws://a/x".to_owned()), (2, "ws://a/x".to_owned()), (1, "mem:7".to_owned())]);
+        assert_eq!(ways, [(0, "ws://a/x".to_owned()), (1, "mem:7".to_owned()), (2, "ws://a/x".to_owned())]);
     }
 
     #[test]

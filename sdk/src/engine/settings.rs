@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) open_wait: Duration,
     /// One attempt of a transport to connect. 10 s.
     pub(crate) dial_wait: Duration,
+    /// How long one way is tried before the next one is tried beside it. 300 ms.
+    pub(crate) dial_head_start: Duration,
     /// What was written before a close has this long to go out. 2 s.
     pub(crate) flush_wait: Duration,
     /// One carrier has this long to take a signal. 2 s.
@@ -94,6 +96,7 @@ impl Default for Settings {
             page: 1_024,
             open_wait: s(10),
             dial_wait: s(10),
+            dial_head_start: Duration::from_millis(300),
             flush_wait: s(2),
             carrier_wait: s(2),
             answer_wait: s(5),
