@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use byway_api::{KeyStore, Membership, RouteStore, Signaling, Transport};
+use byway_api::{KeyStore, Membership, Relay, RouteStore, Signaling, Transport};
 use byway_core::Tuning;
 
 use crate::engine::Clock;
@@ -14,6 +14,7 @@ use crate::ladder::Ladder;
 use crate::network::{Network, Rule};
 use crate::node::Node;
 use crate::profile::Profile;
+use crate::relay::PeerRelay;
 
 /// Configures a node. Begun by [`Node::builder`], ended by [`spawn`](Self::spawn), which reports every
 /// problem at once; until then nothing is opened, bound or sent.
@@ -28,6 +29,7 @@ pub struct Builder {
     pub(crate) keys: Option<Arc<dyn KeyStore>>,
     pub(crate) ladder: Ladder,
     pub(crate) carriers: Vec<Arc<dyn Signaling>>,
+    pub(crate) relay: Arc<dyn Relay>,
     pub(crate) listener: Option<String>,
     pub(crate) advertise: Vec<String>,
     pub(crate) bootstrap: Vec<String>,
@@ -48,6 +50,7 @@ impl Builder {
             keys: None,
             ladder: Ladder::new(),
             carriers: Vec::new(),
+            relay: Arc::new(PeerRelay::new()),
             listener: None,
             advertise: Vec::new(),
             bootstrap: Vec::new(),
@@ -120,6 +123,14 @@ impl Builder {
         self
     }
 
+    /// Carries sealed messages of members that cannot connect to each other, in place of
+    /// [`PeerRelay`]: your own policy of what this device forwards for others, or
+    /// `PeerRelay::for_nobody()`.
+    pub fn relay(mut self, relay: impl Relay) -> Self {
+        self.relay = Arc::new(relay);
+        self
+    }
+
     /// Serves a signalling socket on this TCP address, so that members can reach this device without
     /// any server: `"0.0.0.0:0"`, `"[::]:7777"`. With port 0 the port is chosen once and kept over
     /// restarts. Signals are sealed, so no TLS is needed.
@@ -184,6 +195,7 @@ impl fmt::Debug for Builder {
             .field("store", &self.store)
             .field("ladder", &self.ladder)
             .field("carriers", &self.carriers)
+            .field("relay", &self.relay)
             .field("listener", &self.listener)
             .field("problems", &self.problems)
             .finish_non_exhaustive()

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use byway_api::{
-    DiscoveryStep, KeyError, KeyStore, Membership, MessageId, NetworkId, PeerId, Route, RouteStore, SignalError,
+    DiscoveryStep, KeyError, KeyStore, Membership, MessageId, NetworkId, PeerId, Relay, Route, RouteStore, SignalError,
     Signaling, StoreError, Transport, TransportError, UserId, WallTime,
 };
 use byway_core::io::{Event, InboxItem, InboxKey, Refusal, SendCommand};
@@ -29,6 +29,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::members::Roster;
+use crate::relay::PeerRelay;
 
 mod commands;
 mod connection;
@@ -87,6 +88,8 @@ pub(crate) struct EngineConfig {
     /// Carriers of signals that others serve, in order of preference. Their own addresses are our
     /// homes (the registry): they stand last in our record, and signals go there last.
     pub(crate) carriers: Vec<Arc<dyn Signaling>>,
+    /// Carries sealed messages of ours, and says whose it carries for others.
+    pub(crate) relay: Arc<dyn Relay>,
     /// What this device offers: `relay`, `coordinator;cap=64`, ...
     pub(crate) capabilities: Vec<String>,
     /// Routes out of invites. A record that does not verify is an error of [`start`].
@@ -120,6 +123,7 @@ impl EngineConfig {
             steps: Vec::new(),
             listeners: Vec::new(),
             carriers: Vec::new(),
+            relay: Arc::new(PeerRelay::new()),
             capabilities: vec!["relay".to_owned()],
             bootstrap: Vec::new(),
             tuning: Tuning::default(),

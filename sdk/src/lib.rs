@@ -90,6 +90,7 @@ mod network;
 mod node;
 pub mod presets;
 mod profile;
+mod relay;
 mod spawn;
 
 pub use body::Body;
@@ -108,6 +109,7 @@ pub use members::{Member, Members, Roster, Status};
 pub use metrics::Metrics;
 pub use network::Network;
 pub use node::Node;
+pub use relay::PeerRelay;
 
 pub use byway_core::Tuning;
 pub use byway_core::link::LinkState;

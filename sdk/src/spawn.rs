@@ -29,6 +29,7 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
         keys,
         ladder,
         carriers,
+        relay,
         listener,
         advertise,
         bootstrap,
@@ -97,6 +98,7 @@ pub(crate) async fn spawn(builder: Builder) -> Result<(Node, Inbox), BuildError>
     #[cfg(feature = "listener")]
     config.carriers.extend(own.map(|own| Arc::new(own) as Arc<dyn byway_api::Signaling>));
     config.carriers.extend(carriers);
+    config.relay = relay;
     config.bootstrap = invites;
     config.tuning = tuning;
     config.clock = clock;

@@ -205,6 +205,40 @@ plugin_error!(
 );
 
 plugin_error!(
+    /// What a [`Relay`](crate::Relay) or the [`Carrier`](crate::Carrier) it is lent reports.
+    RelayError,
+    /// Kinds of [`RelayError`].
+    RelayErrorKind {
+        /// The hop is not a neighbour of ours.
+        NotNeighbour => Later, "the hop is not connected to us";
+        /// The hop has no connection to the recipient.
+        NotConnected => Later, "the hop is not connected to the recipient";
+        /// A quota of the sender is used up at the hop, or a box is full.
+        Quota => Later, "a quota is used up";
+        /// Longer than an envelope may be, or than the hop takes.
+        TooLarge => Never, "too large";
+        /// The envelope's life is over.
+        Expired => Never, "expired";
+        /// The policy does not admit it.
+        Refused => Never, "refused";
+        /// No room on the way to the hop now.
+        Busy => Later, "the way is busy";
+        /// The hop did not answer in time; it may have forwarded all the same.
+        Timeout => Later, "no answer in time";
+        /// This relay keeps no mail.
+        NotHolding => Never, "holds no mail";
+        /// What holds the mail failed.
+        Store => Later, "the store failed";
+        /// The node is closing.
+        Closed => Never, "closed";
+        /// Our own network does not work.
+        LocalFault => LocalFault, "our own network is down";
+        /// Anything else.
+        Other => Later, "relaying failed";
+    }
+);
+
+plugin_error!(
     /// What a [`Membership`](crate::Membership) reports about a credential.
     MembershipError,
     /// Kinds of [`MembershipError`].

@@ -1,7 +1,7 @@
 //! What a Byway plugin depends on: the traits, the types they exchange and their errors.
 //!
 //! Byway finds and messages the members of a network *by way of* the members already connected.
-//! Four kinds of plugin carry that out, each behind one trait:
+//! Five kinds of plugin carry that out, each behind one trait:
 //!
 //! | trait | what it does | read first |
 //! |---|---|---|
@@ -9,6 +9,7 @@
 //! | [`RouteStore`] | keeps routes, the outbox, the inbox and their marks | `byway-store-memory` |
 //! | [`DiscoveryStep`] | finds routes to a user | the steps in `byway-discovery` |
 //! | [`Signaling`] | carries sealed handshake blobs to a device that is not connected yet | the socket carrier in `byway-discovery` |
+//! | [`Relay`] | forwards sealed messages of members that cannot connect to each other | `PeerRelay` in `byway` |
 //!
 //! Two more are about identity: [`Membership`] says what a credential proves, [`KeyStore`] keeps the
 //! device's secrets.
@@ -29,6 +30,7 @@ mod error;
 mod ids;
 mod keys;
 mod membership;
+mod relay;
 mod signaling;
 mod store;
 mod time;
@@ -39,12 +41,13 @@ pub use async_trait::async_trait;
 pub use bytes::Bytes;
 pub use discovery::{Announcement, Cost, DiscoveryStep, Lookup, Meter, Neighbour, Query, Route, Sightings};
 pub use error::{
-    KeyError, KeyErrorKind, MembershipError, MembershipErrorKind, Retry, SignalError, SignalErrorKind, StepError,
-    StepErrorKind, StoreError, StoreErrorKind, TransportError, TransportErrorKind,
+    KeyError, KeyErrorKind, MembershipError, MembershipErrorKind, RelayError, RelayErrorKind, Retry, SignalError,
+    SignalErrorKind, StepError, StepErrorKind, StoreError, StoreErrorKind, TransportError, TransportErrorKind,
 };
 pub use ids::{EnvelopeId, IdError, Instance, MessageId, NetworkId, PeerId, UserId};
 pub use keys::{KeyStore, Keys, SealSeed, Secret};
 pub use membership::{Member, Membership, Trust};
+pub use relay::{Carrier, Handoff, Held, Relay, StoredUntil};
 pub use signaling::{
     Carried, Proof, Prover, Sealed, Signal, SignalContext, SignalIn, SignalKind, SignalPort, Signaling,
 };
