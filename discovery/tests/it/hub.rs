@@ -177,7 +177,7 @@ impl Server {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(hub: &Hub, stream: S) -> Option<Served> {
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(hub: &Hub, stream: S) -> Option<Served> {
     let mut arrival = None;
     #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let note = |request: &Request, response: Response| {

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "carrier")]
 mod carrier;
+#[cfg(feature = "carrier")]
+mod carriers;
 mod conformance;
 #[cfg(feature = "registry")]
 mod home;

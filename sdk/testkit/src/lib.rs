@@ -5,6 +5,10 @@
 //! | [`transport`] | the suite for transports, endpoints and connections: [`transport_conformance!`] |
 //! | [`step`] | the suite for discovery steps: [`step_conformance!`]; scripted lookups |
 //! | [`store`] | the suite for stores: [`store_conformance!`] |
+//! | [`signaling`] | the suite for carriers of signals: [`signaling_conformance!`]; a carrier inside one process |
+//! | [`membership`] | the suite for memberships: [`membership_conformance!`] |
+//! | [`keys`] | the suite for key stores: [`key_store_conformance!`] |
+//! | [`relay`] | the suite for relays: [`relay_conformance!`] |
 //! | [`signals`] | an in-process [`SignalPort`](byway_api::SignalPort) that can lose, repeat and delay |
 //! | [`faults`] | keeps pairs of devices apart over any transport |
 //! | [`delay`] | latency for UDP on one machine |
@@ -18,6 +22,7 @@
 pub mod delay;
 pub mod faults;
 pub mod promise;
+pub mod signaling;
 pub mod signals;
 pub mod sim;
 pub mod step;
