@@ -9,6 +9,9 @@
 //! | `registry` | `RegistryStep` (feature `registry`) | one metered call |
 //! | `store-and-forward` | [`StoreAndForward`] | nothing |
 //!
+//! With the feature `mdns` there is one more, `mdns::Mdns`, which finds the members on the same LAN by
+//! multicast DNS and fits anywhere, best behind `cache`.
+//!
 //! [`standard_steps`] puts them in this order. A step of your own goes anywhere between them: the names
 //! are the places.
 //!
@@ -25,6 +28,8 @@ mod carrier;
 mod coordinators;
 mod existing;
 mod ladder;
+#[cfg(feature = "mdns")]
+pub mod mdns;
 mod neighbours;
 #[cfg(feature = "registry")]
 mod registry;
