@@ -1,0 +1,52 @@
+//! The redb store keeps the promises of `RouteStore`.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use byway_api::{RouteStore, StoreError, async_trait};
+use byway_store_redb::{RedbConfig, RedbStore};
+use byway_testkit::store::StoreFixture;
+use tempfile::TempDir;
+
+/// One file in a directory of its own.
+#[derive(Debug)]
+struct InFile {
+    path: PathBuf,
+    config: RedbConfig,
+    _directory: TempDir,
+}
+
+impl InFile {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        Self { path: directory.path().join("store.redb"), config: RedbConfig::default(), _directory: directory }
+    }
+
+    /// Queues so short that callers wait, so little memory that pages are written before they are
+    /// committed, and every load by the reader thread.
+    fn cramped() -> Self {
+        let mut config = RedbConfig::default();
+        config.queue = 16;
+        config.loads = 1;
+        config.inline_rows = 0;
+        config.cache = 16 * 1024;
+        config.relaxed_writes = 3000;
+        config.verify = false;
+        Self { config, ..Self::new() }
+    }
+}
+
+#[async_trait]
+impl StoreFixture for InFile {
+    async fn open(&self) -> Result<Arc<dyn RouteStore>, StoreError> {
+        Ok(Arc::new(RedbStore::open_with(&self.path, self.config.clone())?))
+    }
+
+    fn has_disk(&self) -> bool {
+        true
+    }
+}
+
+byway_testkit::store_conformance!(redb, InFile::new());
+byway_testkit::store_conformance!(redb_with_short_queues, InFile::cramped());
