@@ -14,6 +14,7 @@
 
 mod batches;
 pub mod broken;
+pub mod durability;
 mod knowledge;
 mod life;
 mod messages;
