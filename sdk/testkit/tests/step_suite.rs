@@ -112,6 +112,7 @@ impl StepFixture for DirectoryWorld {
         let devices: Vec<PeerId> = [1, 2].map(|n| PeerId::from_bytes([n; 32])).to_vec();
         let server = Arc::new(Server::default());
         server.users.lock().unwrap().insert("alice".to_owned(), devices.clone());
+        let members = devices.clone();
         let mut step: Arc<dyn DiscoveryStep> = Arc::new(Directory { server: Arc::clone(&server), cost: self.cost });
         if let Some(fault) = self.fault {
             step = Arc::new(BrokenStep::new(step, fault));
@@ -122,6 +123,7 @@ impl StepFixture for DirectoryWorld {
             .counting(move || counted.calls.load(Ordering::Relaxed))
             .killed_by(move || *killed.down.lock().unwrap() = true)
             .announcing(me)
+            .browsing(members)
             .keeping(server)
     }
 }

@@ -32,6 +32,10 @@ pub enum Fault {
     WorksOn,
     /// `browse` reports on after `Break`.
     BrowsesOn,
+    /// `browse` reports a device of another network too.
+    BrowsesElsewhere,
+    /// `browse` is silent.
+    SeesNobody,
 }
 
 impl Fault {
@@ -44,6 +48,8 @@ impl Fault {
         (Self::WaitsForever, &["a_dead_source_ends_in_time"]),
         (Self::WorksOn, &["a_dropped_find_stops"]),
         (Self::BrowsesOn, &["browsing_stops_on_break"]),
+        (Self::BrowsesElsewhere, &["browsing_reports_the_members"]),
+        (Self::SeesNobody, &["browsing_reports_the_members"]),
     ];
 }
 
@@ -87,7 +93,10 @@ impl DiscoveryStep for BrokenStep {
     }
 
     async fn browse(&self, sightings: &dyn Sightings) -> Result<(), StepError> {
-        self.inner.browse(&BrokenSightings { inner: sightings, fault: self.fault }).await
+        if self.fault == Fault::SeesNobody {
+            return std::future::pending().await;
+        }
+        self.inner.browse(&BrokenSightings { inner: sightings, fault: self.fault, count: Count::default() }).await
     }
 
     async fn announce(&self, me: &Announcement, meter: &dyn Meter) -> Result<(), StepError> {
@@ -143,8 +152,7 @@ impl Lookup for BrokenLookup<'_> {
 
     fn found(&self, route: Route) -> ControlFlow<()> {
         if self.count.up() == 0 && self.fault == Fault::ReportsAStranger {
-            let stranger = PeerId::from_bytes([0xee; 32]);
-            self.inner.found(Route::new(stranger, SignalAddress::through(stranger)))?;
+            self.inner.found(stranger())?;
         }
         let over = self.inner.found(route);
         if self.fault == Fault::IgnoresBreak { ControlFlow::Continue(()) } else { over }
@@ -155,9 +163,16 @@ impl Lookup for BrokenLookup<'_> {
     }
 }
 
+/// Somebody who does not belong here.
+fn stranger() -> Route {
+    let stranger = PeerId::from_bytes([0xee; 32]);
+    Route::new(stranger, SignalAddress::through(stranger))
+}
+
 struct BrokenSightings<'a> {
     inner: &'a dyn Sightings,
     fault: Fault,
+    count: Count,
 }
 
 impl Sightings for BrokenSightings<'_> {
@@ -166,6 +181,9 @@ impl Sightings for BrokenSightings<'_> {
     }
 
     fn seen(&self, route: Route) -> ControlFlow<()> {
+        if self.count.up() == 0 && self.fault == Fault::BrowsesElsewhere {
+            self.inner.seen(stranger())?;
+        }
         let over = self.inner.seen(route);
         if self.fault == Fault::BrowsesOn { ControlFlow::Continue(()) } else { over }
     }

@@ -1,6 +1,43 @@
+use std::collections::BTreeSet;
+
+use byway_api::PeerId;
+
 use super::finding::find;
 use super::world::StepFixture;
 use crate::promise::{Broken, Outcome, Verdict, ensure, within};
+
+/// A browser reports every member that there is to see, and nobody else.
+pub async fn browsing_reports_the_members(fixture: &dyn StepFixture) -> Verdict {
+    let world = fixture.world().await;
+    let Some(members) = &world.members else {
+        return Ok(Outcome::Skipped("the fixture does not say whom the step sees".to_owned()));
+    };
+    let expected: BTreeSet<PeerId> = members.iter().copied().collect();
+    let limits = fixture.limits();
+    let sightings = world.script.sightings();
+    let seen = || sightings.reported().into_iter().map(|route| route.peer).collect::<BTreeSet<_>>();
+    // A browser may run for ever: until it has seen them all, and then for a moment in which it could
+    // see too many.
+    let browsing = async {
+        match world.step.browse(&sightings).await {
+            Ok(()) => Ok(std::future::pending::<()>().await),
+            Err(e) => Err(Broken::new(format!("browse failed: {e}"))),
+        }
+    };
+    let all_seen = async {
+        while !seen().is_superset(&expected) {
+            sightings.another().await;
+        }
+        tokio::time::sleep(limits.quiet).await;
+    };
+    tokio::select! {
+        failed = browsing => failed?,
+        _ = tokio::time::timeout(limits.patience, all_seen) => {}
+    }
+    let seen = seen();
+    ensure!(seen == expected, "the members are {expected:?}, and browse reports {seen:?}");
+    Ok(Outcome::Kept)
+}
 
 /// After `Break` a browser reports nothing more, and returns.
 pub async fn browsing_stops_on_break(fixture: &dyn StepFixture) -> Verdict {
@@ -43,10 +80,7 @@ pub async fn announcing_again_is_harmless(fixture: &dyn StepFixture) -> Verdict 
     Ok(Outcome::Kept)
 }
 
-async fn devices_found(
-    fixture: &dyn StepFixture,
-    world: &super::World,
-) -> Result<std::collections::BTreeSet<byway_api::PeerId>, Broken> {
+async fn devices_found(fixture: &dyn StepFixture, world: &super::World) -> Result<BTreeSet<PeerId>, Broken> {
     let lookup = find(fixture, world, &world.script, &world.known).await?;
     Ok(lookup.reported().into_iter().map(|route| route.peer).collect())
 }

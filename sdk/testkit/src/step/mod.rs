@@ -29,7 +29,7 @@ mod metering;
 mod script;
 mod world;
 
-pub use browsing::{announcing_again_is_harmless, browsing_stops_on_break};
+pub use browsing::{announcing_again_is_harmless, browsing_reports_the_members, browsing_stops_on_break};
 pub use finding::{
     a_dead_source_ends_in_time, a_dropped_find_stops, a_known_user_is_found, finding_nothing_is_ok,
     finding_stops_on_break, only_the_sought_user_is_reported, the_name_is_constant, users_are_sought_at_once,
@@ -65,6 +65,7 @@ macro_rules! __step_promises {
             an_empty_meter_stops_every_call
             every_call_is_paid_for
             a_free_step_spends_nothing
+            browsing_reports_the_members
             browsing_stops_on_break
             announcing_again_is_harmless
         }

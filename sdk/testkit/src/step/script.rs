@@ -6,6 +6,7 @@ use std::time::Duration;
 use byway_api::{
     Lookup, Meter, Neighbour, NetworkId, PeerId, Query, Route, Sightings, StepError, StepErrorKind, UserId, async_trait,
 };
+use tokio::sync::Notify;
 
 /// How a neighbour, or the memory, answers a question.
 #[derive(Clone, Debug)]
@@ -126,17 +127,19 @@ impl Script {
 #[derive(Debug)]
 struct Reports {
     routes: Mutex<Vec<Route>>,
+    another: Notify,
     break_after: Option<usize>,
 }
 
 impl Reports {
     fn new(break_after: Option<usize>) -> Self {
-        Self { routes: Mutex::default(), break_after }
+        Self { routes: Mutex::default(), another: Notify::new(), break_after }
     }
 
     fn add(&self, route: Route) -> ControlFlow<()> {
         let mut routes = lock(&self.routes);
         routes.push(route);
+        self.another.notify_one();
         match self.break_after {
             Some(bound) if routes.len() >= bound => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
@@ -231,6 +234,11 @@ impl ScriptedSightings {
     /// What was seen, in order.
     pub fn reported(&self) -> Vec<Route> {
         self.reports.all()
+    }
+
+    /// Waits until something is seen that this call has not been woken for yet.
+    pub async fn another(&self) {
+        self.reports.another.notified().await;
     }
 
     /// How many sightings were reported after `seen` had said `Break`.

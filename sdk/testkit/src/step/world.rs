@@ -53,6 +53,7 @@ pub struct World {
     /// A user of whom nobody knows.
     pub stranger: UserId,
     pub(super) announcement: Option<Announcement>,
+    pub(super) members: Option<Vec<PeerId>>,
     pub(super) calls: Option<Calls>,
     pub(super) kill: Option<Box<dyn Fn() + Send + Sync>>,
     _kept: Box<dyn Any + Send + Sync>,
@@ -74,6 +75,7 @@ impl World {
             devices,
             stranger,
             announcement: None,
+            members: None,
             calls: None,
             kill: None,
             _kept: Box::new(()),
@@ -92,6 +94,15 @@ impl World {
     #[must_use]
     pub fn announcing(mut self, announcement: Announcement) -> Self {
         self.announcement = Some(announcement);
+        self
+    }
+
+    /// Exactly the devices that `browse` reports: those of this network, and not our own. What stands
+    /// beside them in the world, such as the members of another network, must not be reported. Without it
+    /// the promise about whom browsing reports is skipped.
+    #[must_use]
+    pub fn browsing(mut self, members: Vec<PeerId>) -> Self {
+        self.members = Some(members);
         self
     }
 
