@@ -27,8 +27,28 @@ fn own(change: impl FnOnce(WebRtc) -> WebRtc) -> WebRtc {
     change(WebRtc::new(config).bind(([127, 0, 0, 1], 0).into()))
 }
 
+/// Medians of rounds in turn, so that a slow moment of the machine meets both.
+async fn in_turn(measure: impl AsyncFn(&Lab) -> f64, own: &Lab, stock: &Lab) -> (f64, f64) {
+    const ROUNDS: usize = 7;
+    let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        mine.push(measure(own).await);
+        theirs.push(measure(stock).await);
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[ROUNDS / 2]
+    };
+    (median(mine), median(theirs))
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
+    // in a task, as apps are: the thread of `main` is not one of those that connections run on
+    tokio::spawn(run()).await.unwrap();
+}
+
+async fn run() {
     let mut report = Report::new(std::env::args().any(|arg| arg == "--json"));
     let (server, address) = turn_server::start().await;
     let plain = own(|it| it);
@@ -41,13 +61,14 @@ async fn main() {
     report.at_most("connect p50", "ms", mine.p50, theirs.p50, None);
     report.at_most("connect p95", "ms", mine.p95, theirs.p95, Some(1.0 / 8.0));
 
-    let (mine, theirs) = (lab.round_trips(10_000).await, stock_lab.round_trips(5_000).await);
-    report.at_most("round trip of 100 B, p50", "us", mine.p50 * 1e3, theirs.p50 * 1e3, Some(1.0 / 2.0));
+    let (mine, theirs) = in_turn(async |lab: &Lab| lab.round_trips(2_000).await.p50, &lab, &stock_lab).await;
+    report.at_most("round trip of 100 B, p50", "us", mine * 1e3, theirs * 1e3, Some(1.0 / 2.0));
+    // stock falls into stalls of whole seconds with small messages: a few are enough
     let (mine, theirs) = (lab.throughput(100, 200_000).await, stock_lab.throughput(100, 40_000).await);
     report.at_least("100 B one way", "MB/s", mine, theirs, None);
-    let (mine, theirs) = (lab.throughput(1024, 200_000).await, stock_lab.throughput(1024, 40_000).await);
+    let (mine, theirs) = in_turn(async |lab: &Lab| lab.throughput(1024, 100_000).await, &lab, &stock_lab).await;
     report.at_least("1 KiB one way", "MB/s", mine, theirs, Some(3.0));
-    let (mine, theirs) = (lab.throughput(65_536, 4_000).await, stock_lab.throughput(65_536, 2_000).await);
+    let (mine, theirs) = in_turn(async |lab: &Lab| lab.throughput(65_536, 2_000).await, &lab, &stock_lab).await;
     report.at_least("64 KiB one way", "MB/s", mine, theirs, None);
     stock_lab.close().await;
 
