@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{NetworkId, PeerId, SignalAddress, SignalPort, TransportError};
+use crate::{NetworkId, PeerId, Secret, SignalAddress, SignalPort, TransportError};
 
 /// How a transport protects what it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,21 @@ pub struct TransportCaps {
     pub traverses_nat: bool,
     /// How it protects what it carries.
     pub security: Security,
+    /// It proves the device key itself, and so needs the secret of it: [`BindContext::identity`].
+    pub proves_identity: bool,
 }
 
 impl TransportCaps {
-    /// Capabilities from their parts.
+    /// Capabilities from their parts, of a transport that leaves the proof of the device key to the node.
     pub const fn new(max_frame: usize, needs_signaling: bool, traverses_nat: bool, security: Security) -> Self {
-        Self { max_frame, needs_signaling, traverses_nat, security }
+        Self { max_frame, needs_signaling, traverses_nat, security, proves_identity: false }
+    }
+
+    /// The same transport, which proves the device key itself. The node lends it the device's seed: such a
+    /// transport can act as the device, so it is trusted like the node.
+    #[must_use]
+    pub const fn proving_identity(self) -> Self {
+        Self { proves_identity: true, ..self }
     }
 }
 
@@ -50,12 +59,22 @@ pub struct BindContext {
     pub network: NetworkId,
     /// Carries signals; present if and only if [`TransportCaps::needs_signaling`].
     pub signals: Option<Arc<dyn SignalPort>>,
+    /// The seed of the Ed25519 key of [`me`](Self::me); present if and only if
+    /// [`TransportCaps::proves_identity`].
+    pub identity: Option<Secret>,
 }
 
 impl BindContext {
     /// A context without signalling.
     pub fn new(me: PeerId, network: NetworkId) -> Self {
-        Self { me, network, signals: None }
+        Self { me, network, signals: None, identity: None }
+    }
+
+    /// Adds the seed of the device key.
+    #[must_use]
+    pub fn with_identity(mut self, seed: Secret) -> Self {
+        self.identity = Some(seed);
+        self
     }
 
     /// Adds the signal port.
@@ -71,8 +90,10 @@ impl BindContext {
 /// # Behavior
 /// * A transport is configuration until it is bound; binding it twice makes two independent endpoints.
 /// * It delivers whole frames, in order, once each, for as long as a connection lives.
-/// * It does not authenticate the peer's device key. The node does, with Hello, over
-///   [`Connection::binding`]; what the transport itself knows it says in [`Connection::peer`].
+/// * It need not authenticate the peer's device key. The node does, with Hello, over
+///   [`Connection::binding`]; what the transport itself knows it says in [`Connection::peer`]. One that
+///   [proves the device key itself](TransportCaps::proves_identity) connects to nobody else than the
+///   device that was asked for.
 ///
 /// # Cancellation
 /// Dropping `bind` releases whatever it had acquired.

@@ -50,6 +50,15 @@ pub(super) async fn bind(
         {
             context = context.with_signals(port);
         }
+        if caps.proves_identity {
+            match shared.identity.seed().await {
+                Ok(seed) => context = context.with_identity(seed),
+                Err(error) => {
+                    problems.push(error.into());
+                    continue;
+                }
+            }
+        }
         match timeout(shared.settings.open_wait, transport.bind(context)).await {
             Some(Ok(endpoint)) => {
                 let over = Over { rank, transport: transport.name(), max_frame: caps.max_frame };

@@ -156,6 +156,19 @@ impl Identity {
         &self.key
     }
 
+    /// The seed of the device key, for a transport that proves it itself. Read again from the key store:
+    /// the node keeps no copy that could be lent by mistake.
+    pub(super) async fn seed(self: &Arc<Self>) -> Result<Secret, KeyError> {
+        let me = Arc::clone(self);
+        let gone = |text: &str| KeyError::new(KeyErrorKind::Io, "identity", text);
+        match self.runtime.blocking(move || me.keys.load()).await {
+            Some(Ok(Some(keys))) => Ok(keys.device),
+            Some(Ok(None)) => Err(gone("the keys are gone")),
+            Some(Err(error)) => Err(error),
+            None => Err(gone("loading panicked")),
+        }
+    }
+
     pub(super) fn membership(&self) -> &dyn Membership {
         &*self.membership
     }

@@ -1,11 +1,13 @@
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use byway_api::{
-    BindContext, Bytes, Connection, Endpoint, Incoming, NetworkId, PeerId, Received, SignalAddress, Transport,
+    BindContext, Bytes, Connection, Endpoint, Incoming, NetworkId, PeerId, Received, Secret, SignalAddress, Transport,
     TransportCaps,
 };
+use byway_wire::DeviceKey;
 
 use crate::promise::{Broken, ensure, within};
 use crate::signals::{Switchboard, switchboard};
@@ -51,6 +53,8 @@ pub struct TransportFixture {
     b: Arc<dyn Transport>,
     limits: Limits,
     peers: AtomicU64,
+    /// Of the devices made here.
+    seeds: Mutex<BTreeMap<PeerId, Secret>>,
 }
 
 impl TransportFixture {
@@ -61,7 +65,7 @@ impl TransportFixture {
 
     /// Two implementations of the same transport. Every promise is tested in both directions.
     pub fn mixed(a: Arc<dyn Transport>, b: Arc<dyn Transport>) -> Self {
-        Self { a, b, limits: Limits::default(), peers: AtomicU64::new(0) }
+        Self { a, b, limits: Limits::default(), peers: AtomicU64::new(0), seeds: Mutex::default() }
     }
 
     /// Other limits than the default ones.
@@ -111,10 +115,11 @@ impl TransportFixture {
         Ok(Pair { near, far, signals, caps: self.caps(), limits: self.limits })
     }
 
-    /// Binds `transport` for the device `peer`, with a port of `signals` if it needs one.
+    /// Binds `transport` for the device `peer`, with a port of `signals` and the seed of the device's key if
+    /// it needs them.
     ///
     /// # Errors
-    /// [`Broken`] if it cannot be bound or has no address.
+    /// [`Broken`] if it cannot be bound or has no address, or needs a seed and `peer` was not made here.
     pub async fn side(
         &self,
         transport: &Arc<dyn Transport>,
@@ -127,6 +132,10 @@ impl TransportFixture {
         if signalled {
             cx = cx.with_signals(signals.port(peer, transport.name()));
         }
+        if transport.caps().proves_identity {
+            let seed = self.seeds.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
+            cx = cx.with_identity(seed.ok_or_else(|| Broken::new(format!("the seed of {peer} is not known")))?);
+        }
         let endpoint = within(self.limits.patience, "bind", transport.bind(cx)).await?;
         let endpoint = endpoint.map_err(|e| Broken::new(format!("bind failed: {e}")))?;
         let address =
@@ -138,11 +147,14 @@ impl TransportFixture {
     /// A device that no endpoint has.
     pub fn new_peer(&self) -> PeerId {
         let mut numbers = Numbers(self.peers.fetch_add(1, Ordering::Relaxed));
-        let mut key = [0; 32];
-        for chunk in key.chunks_mut(8) {
+        let mut seed = [0; 32];
+        for chunk in seed.chunks_mut(8) {
             chunk.copy_from_slice(&numbers.next().to_be_bytes());
         }
-        PeerId::from_bytes(key)
+        let seed = Secret::new(seed);
+        let peer = DeviceKey::from_seed(&seed).peer();
+        self.seeds.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, seed);
+        peer
     }
 }
 
