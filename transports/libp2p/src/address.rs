@@ -37,15 +37,14 @@ pub(crate) fn to_dial(peer: &PeerId, to: &SignalAddress) -> Result<Multiaddr, Tr
             return Err(wrong("it names another device"));
         }
     }
-    match socket(&address) {
-        Some(_) => Ok(address),
-        None => Err(wrong("neither TCP nor QUIC over an IP address")),
-    }
+    let plain = !address.iter().any(|part| matches!(part, Protocol::P2p(_)));
+    if plain && socket(&address).is_some() { Ok(address) } else { Err(wrong("neither TCP nor QUIC over an IP address")) }
 }
 
-/// Host and port of a multiaddress, if it is one that can be dialled directly.
+/// Host and port of a multiaddress, if it is one that can be dialled directly. The device at its end does
+/// not matter.
 pub(crate) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
+    let mut parts = address.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
     let ip: IpAddr = match parts.next()? {
         Protocol::Ip4(ip) => ip.into(),
         Protocol::Ip6(ip) => ip.into(),
@@ -62,7 +61,8 @@ pub(crate) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
 pub(crate) fn configured(text: &str) -> Result<Multiaddr, TransportError> {
     let wrong = || error(Kind::Config, format!("{text} is no multiaddress like /ip4/0.0.0.0/tcp/4001"));
     let address: Multiaddr = text.parse().map_err(|e| wrong().with_source(e))?;
-    if socket(&address).is_some() { Ok(address) } else { Err(wrong()) }
+    let plain = !address.iter().any(|part| matches!(part, Protocol::P2p(_)));
+    if plain && socket(&address).is_some() { Ok(address) } else { Err(wrong()) }
 }
 
 /// The wildcard address of both families.

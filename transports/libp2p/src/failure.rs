@@ -1,6 +1,7 @@
 //! What libp2p's errors mean for a dial.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 use byway_api::{TransportError, TransportErrorKind as Kind};
@@ -8,6 +9,23 @@ use libp2p::core::transport::TransportError as Failed;
 use libp2p::swarm::DialError;
 
 use crate::error;
+
+/// An error of the socket. libp2p's wrappers are transparent: they show the cause of what they wrap, and not
+/// what they wrap. So it stands behind one that can be left out.
+#[derive(Debug)]
+pub(crate) struct Socket(pub(crate) io::Error);
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Socket {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// Why a dial has not led to a connection with the device that was asked for.
 pub(crate) fn of_dial(failure: DialError) -> TransportError {

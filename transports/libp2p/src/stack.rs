@@ -10,6 +10,7 @@ use libp2p::identity::Keypair;
 use libp2p::{Swarm, Transport, noise, swarm, tcp, yamux};
 
 use crate::behaviour::Behaviour;
+use crate::failure::Socket;
 use crate::guard::{Abrupt, Guard, NextDial};
 use crate::task::Tasks;
 use crate::{Config, error};
@@ -33,6 +34,7 @@ pub(crate) fn build(
     let mut multiplex = yamux::Config::default();
     multiplex.set_max_num_streams(STREAMS);
     let stack = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map_err(Socket)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(multiplex)

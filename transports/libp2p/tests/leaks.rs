@@ -7,7 +7,7 @@ mod support;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use byway_api::{CloseCode, Connection as _, Endpoint as _, Incoming, Received};
+use byway_api::{CloseCode, Incoming, Received};
 use support::{bind, loopback, soon, tasks, tasks_fall_to, with};
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use byway_api::{Bytes, CloseCode, Connection as _, Endpoint as _, Received, TransportErrorKind as Kind};
+use byway_api::{Bytes, CloseCode, Received, TransportErrorKind as Kind};
 
 use crate::support::{bind, loopback, soon, with};
 

@@ -2,7 +2,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use byway_api::{Bytes, CloseCode, Endpoint as _, Incoming, Received, SignalAddress, Transport as _, TransportErrorKind as Kind};
+use byway_api::{Bytes, CloseCode, Incoming, Received, SignalAddress, Transport as _, TransportErrorKind as Kind};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 

@@ -1,4 +1,4 @@
-use byway_api::{Endpoint as _, Transport as _, TransportErrorKind as Kind};
+use byway_api::{Transport as _, TransportErrorKind as Kind};
 use byway_transport_libp2p::Libp2p;
 
 use crate::support::{bind, context, loopback, soon};

@@ -1,6 +1,6 @@
 //! Devices to connect.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::sync::Arc;
 use std::time::Duration;
