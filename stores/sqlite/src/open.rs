@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use byway_api::{StoreError, StoreErrorKind};
 use rusqlite::config::DbConfig;
@@ -27,7 +28,7 @@ pub(crate) fn writer(path: &Path, config: &SqliteConfig) -> Result<Connection, S
         refuse_other_kinds(path)?;
     }
     let failed = |e| error::of(path, e);
-    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_CREATE, config).map_err(failed)?;
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_CREATE, config.busy_timeout).map_err(failed)?;
     if has_log {
         // Closing would copy the log into the file, also when the file turns out not to be for us.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
@@ -41,10 +42,10 @@ pub(crate) fn writer(path: &Path, config: &SqliteConfig) -> Result<Connection, S
     Ok(conn)
 }
 
-/// The connection of the reader thread. It never writes.
-pub(crate) fn reader(path: &Path, config: &SqliteConfig) -> Result<Connection, StoreError> {
+/// A connection that only reads, and waits for locks of foreign programs no longer than this.
+pub(crate) fn reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
     let open = || {
-        let conn = connect(path, OpenFlags::empty(), config)?;
+        let conn = connect(path, OpenFlags::empty(), busy_timeout)?;
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "query_only", true)?;
         Ok(conn)
@@ -52,11 +53,11 @@ pub(crate) fn reader(path: &Path, config: &SqliteConfig) -> Result<Connection, S
     open().map_err(|e| error::of(path, e))
 }
 
-fn connect(path: &Path, more: OpenFlags, config: &SqliteConfig) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, more: OpenFlags, busy_timeout: Duration) -> rusqlite::Result<Connection> {
     // Without the URI flag a path is only ever a path; without the mutex because one thread uses it.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(config.busy_timeout)?;
+    conn.busy_timeout(busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "trusted_schema", false)?;
@@ -125,6 +126,10 @@ fn refuse_foreign(conn: &Connection, path: &Path) -> Result<(), StoreError> {
             "{} belongs to another application (application_id {id:#010x}): choose another file",
             path.display()
         )));
+    }
+    // A file gets its id and its version in one transaction.
+    if id == APPLICATION_ID && version < 1 {
+        return Err(corrupt(format!("{} has the impossible version {version}", path.display())));
     }
     let newest = schema::newest(MIGRATIONS);
     if version > newest {

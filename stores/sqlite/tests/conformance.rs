@@ -23,11 +23,12 @@ impl InFile {
         Self { path: directory.path().join("store.db"), config: SqliteConfig::default(), _directory: directory }
     }
 
-    /// Queues so short that callers wait, and a checkpoint every few batches.
+    /// Queues so short that callers wait, a checkpoint every few batches, and every load by the reader thread.
     fn cramped() -> Self {
         let mut config = SqliteConfig::default();
         config.queue = 16;
         config.loads = 1;
+        config.inline_rows = 0;
         config.checkpoint_pages = 50;
         config.journal_size_limit = 0;
         config.verify = false;

@@ -17,6 +17,7 @@ pub mod broken;
 pub mod durability;
 mod knowledge;
 mod life;
+pub mod measure;
 mod messages;
 mod model;
 mod pages;

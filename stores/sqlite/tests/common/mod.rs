@@ -5,27 +5,22 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use byway_api::{
-    Applied, InboxRow, InboxState, Load, MessageId, OutboxRow, OutboxState, PeerId, RouteRow, RouteStore, Row, SeenRow,
+    InboxRow, InboxState, Load, MessageId, OutboxRow, OutboxState, PeerId, RouteRow, RouteStore, Row, SeenRow,
     SignalAddress, StoreError, UserId, WallTime, Write,
 };
-use byway_store_sqlite::{SqliteConfig, SqliteStore};
+use byway_store_sqlite::SqliteStore;
 
-/// What the second process does, where, from which number on, and how often.
+/// What the second process does, and where.
 const ROLE: &str = "BYWAY_STORE_ROLE";
 const FILE: &str = "BYWAY_STORE_FILE";
-const FIRST: &str = "BYWAY_STORE_FIRST";
-const TIMES: &str = "BYWAY_STORE_TIMES";
 
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
     pub(crate) role: &'a str,
     pub(crate) file: &'a Path,
-    pub(crate) first: u64,
-    pub(crate) times: u64,
 }
 
 /// The command that runs `test` of this executable with the task.
@@ -39,7 +34,6 @@ pub(crate) fn child_command(test: &str, task: Task<'_>) -> Command {
 pub(crate) fn with_task(command: &mut Command, test: &str, task: Task<'_>) {
     command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(ROLE, task.role).env(FILE, task.file);
-    command.env(FIRST, task.first.to_string()).env(TIMES, task.times.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
 }
 
@@ -71,17 +65,9 @@ pub(crate) const REFUSED: &str = "refused: ";
 pub(crate) fn child() {
     let role = std::env::var(ROLE).unwrap();
     let file = PathBuf::from(std::env::var_os(FILE).unwrap());
-    let number = |name| std::env::var(name).unwrap().parse::<u64>().unwrap();
-    let (first, times) = (number(FIRST), number(TIMES));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         match role.as_str() {
-            "append" => append_and_acknowledge(&file, SqliteConfig::default(), first, times).await,
-            "append with many checkpoints" => {
-                let mut config = SqliteConfig::default();
-                config.checkpoint_pages = 60;
-                append_and_acknowledge(&file, config, first, times).await;
-            }
             "hold" => hold(&file).await,
             "open" => match SqliteStore::open(&file) {
                 Ok(store) => {
@@ -101,28 +87,6 @@ pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{line}\n").as_bytes()).unwrap();
     out.flush().unwrap();
-}
-
-/// Eight callers, each in a loop; every durable batch is acknowledged on standard output.
-async fn append_and_acknowledge(file: &Path, config: SqliteConfig, first: u64, times: u64) {
-    const CALLERS: u64 = 8;
-    let store = Arc::new(SqliteStore::open_with(file, config).unwrap());
-    let mut callers = tokio::task::JoinSet::new();
-    for caller in 0..CALLERS {
-        let store = Arc::clone(&store);
-        callers.spawn(async move {
-            for n in (first + caller..first + times).step_by(usize::try_from(CALLERS).unwrap()) {
-                assert_eq!(store.apply(&[relaxed(n)]).await.unwrap(), [Applied::Done]);
-                let batch = durable(n);
-                assert_eq!(store.apply(&batch).await.unwrap(), vec![Applied::Done; batch.len()]);
-                say(&format!("{ACK}{n}"));
-            }
-        });
-    }
-    while let Some(ended) = callers.join_next().await {
-        ended.unwrap();
-    }
-    store.close().await.unwrap();
 }
 
 async fn hold(file: &Path) {
@@ -264,23 +228,5 @@ pub(crate) async fn expect_acknowledged(store: &SqliteStore, acknowledged: &BTre
     for n in acknowledged {
         let rows = store.load(Load::OutboxContent(message(*n)), None, 2).await.unwrap();
         assert_eq!(rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), [Row::Outbox(outbox(*n))], "{context}");
-    }
-}
-
-/// SplitMix64.
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// From `BYWAY_STORE_SEED`, else a fixed one.
-    pub(crate) fn seeded() -> (Self, u64) {
-        let seed = std::env::var("BYWAY_STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
-        (Self(seed), seed)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
     }
 }

@@ -22,10 +22,11 @@ const ROLE: &str = "BYWAY_STORE_ROLE";
 const FILE: &str = "BYWAY_STORE_FILE";
 const FIRST: &str = "BYWAY_STORE_FIRST";
 const TIMES: &str = "BYWAY_STORE_TIMES";
+/// How long a store may take for one answer, in milliseconds.
+const ANSWER: &str = "BYWAY_STORE_ANSWER";
 
-/// How long a process may be silent, and how long a store may take for one answer.
+/// How long a process may be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
-const ANSWER: Duration = Duration::from_secs(20);
 
 pub(super) const ACK: &str = "acknowledged ";
 pub(super) const HELD: &str = "the store is open";
@@ -86,6 +87,7 @@ impl Process {
         };
         command.args([&*subject.child, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, task.role.name()).env(FILE, place.store());
+        command.env(ANSWER, subject.effort.answer.as_millis().to_string());
         command.env(FIRST, task.first.to_string()).env(TIMES, task.times.to_string());
         let said = OpenOptions::new().create(true).append(true).open(place.beside("stderr"));
         command.stderr(said.map_err(|e| broken("no file for the process", e))?);
@@ -157,7 +159,6 @@ impl Drop for Process {
 pub fn run_child(files: impl StoreInFile) {
     let (Ok(role), Some(file)) = (std::env::var(ROLE), std::env::var_os(FILE)) else { return };
     let Some(role) = Role::ALL.into_iter().find(|known| known.name() == role) else { panic!("no role {role}") };
-    let number = |name| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
     let task = Task { role, first: number(FIRST), times: number(TIMES) };
     let _ended = Watchdog::start(files.deadline());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -167,6 +168,11 @@ pub fn run_child(files: impl StoreInFile) {
     if let Err(broken) = runtime.block_on(run(&files, &PathBuf::from(file), task)) {
         panic!("{broken}");
     }
+}
+
+/// What the parent process said.
+fn number(name: &str) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Ends a process whose store does not: nobody else may be there to end it.
@@ -246,10 +252,11 @@ async fn hold(files: &dyn StoreInFile, file: &Path) -> Result<(), Broken> {
 
 /// Tells how one call ended.
 async fn told<T>(what: &str, call: impl Future<Output = Result<T, StoreError>>) -> Result<Option<T>, Broken> {
-    match tokio::time::timeout(ANSWER, call).await {
+    let limit = Duration::from_millis(number(ANSWER));
+    match tokio::time::timeout(limit, call).await {
         Ok(Ok(done)) => return Ok(Some(done)),
         Ok(Err(error)) => say(&format!("{REFUSED}{what}: {:?} {error}", error.kind()))?,
-        Err(_) => say(&format!("{SILENT}{what} within {ANSWER:?}"))?,
+        Err(_) => say(&format!("{SILENT}{what} within {limit:?}"))?,
     }
     Ok(None)
 }

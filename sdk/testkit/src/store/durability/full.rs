@@ -34,10 +34,10 @@ impl<'p> Mounted<'p> {
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        let done = Command::new("umount").arg(self.0.root()).status();
-        if !done.is_ok_and(|done| done.success()) {
-            // A process of another test may have been started with a file of this one still open.
-            let _ = Command::new("umount").arg("--lazy").arg(self.0.root()).status();
+        let unmount = |more: &[&str]| Command::new("umount").args(more).arg(self.0.root()).output();
+        if !unmount(&[]).is_ok_and(|done| done.status.success()) {
+            // A process that another test is just starting may have a copy of an open file.
+            let _ = unmount(&["--lazy"]);
         }
     }
 }

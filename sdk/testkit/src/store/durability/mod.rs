@@ -176,12 +176,37 @@ struct Effort {
     fails_reads: bool,
     /// Damaged places.
     damages: u64,
+    /// How long a store may take for one answer.
+    answer: Duration,
 }
 
-const BRIEF: Effort = Effort { kills: 4, cuts: 60, batches: 64, failures: 24, fails_reads: false, damages: 12 };
-const ORDINARY: Effort = Effort { kills: 8, cuts: 60, batches: 80, failures: 80, fails_reads: false, damages: 48 };
-const THOROUGH: Effort =
-    Effort { kills: 30, cuts: 200, batches: 120, failures: usize::MAX, fails_reads: true, damages: 256 };
+const BRIEF: Effort = Effort {
+    kills: 3,
+    cuts: 40,
+    batches: 56,
+    failures: 10,
+    fails_reads: false,
+    damages: 12,
+    answer: Duration::from_secs(2),
+};
+const ORDINARY: Effort = Effort {
+    kills: 8,
+    cuts: 60,
+    batches: 80,
+    failures: 80,
+    fails_reads: false,
+    damages: 48,
+    answer: Duration::from_secs(20),
+};
+const THOROUGH: Effort = Effort {
+    kills: 30,
+    cuts: 200,
+    batches: 120,
+    failures: usize::MAX,
+    fails_reads: true,
+    damages: 256,
+    answer: Duration::from_secs(20),
+};
 
 fn seed() -> u64 {
     std::env::var("BYWAY_STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122)
