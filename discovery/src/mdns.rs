@@ -28,6 +28,7 @@ mod table;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -118,6 +119,13 @@ impl Mdns {
             ask: Notify::new(),
             config,
         }
+    }
+
+    /// How many DNS records are held in memory, those of other services on the LAN included; `None` while
+    /// nothing is open.
+    pub async fn remembered(&self) -> Option<u64> {
+        let observer = self.state().daemon.as_ref()?.observer();
+        observer.remembered().await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -224,22 +232,18 @@ impl Mdns {
     }
 
     /// Ends the daemon if it remembers too much, or does not answer. It is started anew when it is needed.
-    async fn inspect(&self) -> std::ops::ControlFlow<()> {
+    async fn inspect(&self) -> ControlFlow<()> {
         self.state().table.expire(Instant::now());
-        let handle = match &self.state().daemon {
-            Some(daemon) => daemon.observer(),
-            None => return std::ops::ControlFlow::Break(()),
-        };
         let most = u64::try_from(self.config.records).unwrap_or(u64::MAX);
-        match handle.remembered().await {
-            Some(records) if records <= most => std::ops::ControlFlow::Continue(()),
+        match self.remembered().await {
+            Some(records) if records <= most => ControlFlow::Continue(()),
             records => {
-                tracing::warn!(target: "byway::mdns", ?records, most, "the LAN says too much; listening anew");
                 let daemon = self.state().daemon.take();
                 if let Some(daemon) = daemon {
+                    tracing::warn!(target: "byway::mdns", ?records, most, "the LAN says too much; listening anew");
                     daemon.stop().await;
                 }
-                std::ops::ControlFlow::Break(())
+                ControlFlow::Break(())
             }
         }
     }

@@ -112,7 +112,8 @@ impl Drop for Daemon {
 /// What is registered for a piece. Whoever knows the instance's name knows the device: names are taken
 /// from keys, so nobody needs to be asked whether they are free.
 pub(super) fn instance(service: &str, piece: &Piece, port: u16) -> Result<ServiceInfo, StepError> {
-    let host = format!("{}.local.", piece.tag.as_str());
+    // a host of its own: the goodbye of one piece takes the addresses of its host along
+    let host = format!("{}.local.", piece.name());
     let mut info = ServiceInfo::new(service, &piece.name(), &host, "", port, piece.properties())
         .map_err(|e| error(StepErrorKind::Other, "this device cannot be described").with_source(e))?
         .enable_addr_auto();

@@ -209,7 +209,7 @@ mod tests {
         let (key, now) = (key(n), WallTime::from_millis(1_800_000_000_000));
         let team = network("team-blue");
         let end = now.plus(limits::RECORD_LIFE);
-        let credential = issue_self_token(&key, &team, &user(n), &key.peer(), now, end, [1; 16]);
+        let credential = issue_self_token(&key, &team, &user(n), &key.peer(), now, limits::RECORD_LIFE, [1; 16]);
         let draft = RecordDraft {
             network: team.clone(),
             user: user(n),

@@ -12,6 +12,8 @@ mod conformance;
 mod home;
 #[cfg(feature = "carrier")]
 mod hub;
+#[cfg(feature = "mdns")]
+mod mdns;
 #[cfg(feature = "registry")]
 mod registry;
 mod steps;
