@@ -129,6 +129,8 @@ pub use byway_discovery as discovery;
 pub use byway_store_memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use byway_store_sqlite::SqliteStore;
+#[cfg(feature = "libp2p")]
+pub use byway_transport_libp2p::Libp2p;
 #[cfg(feature = "memory")]
 pub use byway_transport_memory::{MemoryNetwork, MemoryTransport};
 #[cfg(feature = "webrtc")]
