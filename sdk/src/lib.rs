@@ -125,10 +125,16 @@ pub use byway_api::{
 
 /// The discovery steps that come with Byway, and the clients of the registry and of signalling sockets.
 pub use byway_discovery as discovery;
+#[cfg(feature = "mdns")]
+pub use byway_discovery::mdns::Mdns;
 #[cfg(feature = "memory")]
 pub use byway_store_memory::MemoryStore;
+#[cfg(feature = "redb")]
+pub use byway_store_redb::RedbStore;
 #[cfg(feature = "sqlite")]
 pub use byway_store_sqlite::SqliteStore;
+#[cfg(feature = "libp2p")]
+pub use byway_transport_libp2p::Libp2p;
 #[cfg(feature = "libp2p")]
 pub use byway_transport_libp2p::Libp2p;
 #[cfg(feature = "memory")]
