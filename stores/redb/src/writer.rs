@@ -81,8 +81,9 @@ impl Writer {
         let _ = end.send(saved);
     }
 
-    /// Commits everything in one transaction and answers. If the disk is too full for all of it, the
-    /// batches that only take away get a transaction of their own: they must not fail with one that adds.
+    /// Commits everything in one transaction and answers. If the disk is too full for it, the batches
+    /// that only take away get another one, after some room was made: nobody could empty a full store
+    /// otherwise.
     fn commit(&mut self, jobs: &mut Vec<Job>) {
         if let Err(error) = self.session.check_poison() {
             return refuse(&self.session, jobs, error);
@@ -91,21 +92,20 @@ impl Writer {
             Ok(results) => return self.answer(jobs, results),
             Err(failed) => failed,
         };
-        let full = failed.kind() == StoreErrorKind::DiskFull;
         let error = self.give_up(failed);
+        let goes_on = self.session.check_poison().is_ok();
         let (mut freeing, mut adding): (Vec<_>, Vec<_>) =
-            jobs.drain(..).partition(|job| full && job.batch.iter().all(write::frees));
-        if freeing.is_empty() || adding.is_empty() || self.session.check_poison().is_err() {
-            adding.append(&mut freeing);
-        }
+            jobs.drain(..).partition(|job| goes_on && job.batch.iter().all(write::frees));
         refuse(&self.session, &mut adding, error);
-        if !freeing.is_empty() {
-            match self.transaction(&mut freeing) {
-                Ok(results) => self.answer(&mut freeing, results),
-                Err(failed) => {
-                    let error = self.give_up(failed);
-                    refuse(&self.session, &mut freeing, error);
-                }
+        if freeing.is_empty() {
+            return;
+        }
+        let made_room = make_room(self.session.database().as_ref());
+        match made_room.and_then(|()| self.transaction(&mut freeing)) {
+            Ok(results) => self.answer(&mut freeing, results),
+            Err(failed) => {
+                let error = self.give_up(failed);
+                refuse(&self.session, &mut freeing, error);
             }
         }
     }
@@ -210,6 +210,13 @@ fn promote(database: Option<&Database>) -> Result<(), Failure> {
     let mut transaction = opened(database)?.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     Ok(transaction.commit()?)
+}
+
+/// Removing copies pages before it frees any. What the last commits freed, of the rows and then of the
+/// record of free pages, can be used after a commit each.
+fn make_room(database: Option<&Database>) -> Result<(), Failure> {
+    promote(database)?;
+    promote(database)
 }
 
 /// A reader that waits for the writer does not wait for one that panicked.

@@ -17,8 +17,12 @@ pub struct SqliteConfig {
     /// Calls that wait go on in the order in which they came. So a future of `apply` that was polled
     /// once must be polled on, or dropped: the ones behind it wait for it.
     pub queue: usize,
-    /// Loads that wait for the reader before `load` itself waits. 256.
+    /// Loads that wait for the reader thread before `load` itself waits. 256.
     pub loads: usize,
+    /// A page of at most so many rows is read by the caller of `load` itself, a larger one by the reader
+    /// thread. 64: handing a page to another thread and back takes longer than reading it. Zero for a
+    /// disk on which reading a few pages is no matter of microseconds.
+    pub inline_rows: usize,
     /// How long a lock held by a foreign program (the `sqlite3` shell, a backup) is waited for. 5 s.
     pub busy_timeout: Duration,
     /// Pages in the write-ahead log that are not in the database yet before they are copied. 1,000,
@@ -41,6 +45,7 @@ impl Default for SqliteConfig {
             relaxed_flush: Duration::from_secs(1),
             queue: 8192,
             loads: 256,
+            inline_rows: 64,
             busy_timeout: Duration::from_secs(5),
             checkpoint_pages: 1000,
             journal_size_limit: 16 * 1024 * 1024,

@@ -10,6 +10,8 @@ pub(crate) const NAME: &str = "sqlite";
 /// The kind of an error of SQLite.
 pub(crate) fn kind(error: &Error) -> StoreErrorKind {
     match error {
+        // A number in the header that no SQLite ever wrote; it has no code of its own.
+        Error::SqliteFailure(_, Some(why)) if why == "unsupported file format" => StoreErrorKind::Corrupt,
         Error::SqliteFailure(failure, _) => code_kind(*failure),
         // A value that is in no row this store ever wrote.
         Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..) => {

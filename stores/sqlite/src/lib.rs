@@ -28,6 +28,7 @@ mod lock;
 mod open;
 mod page;
 mod queue;
+mod quick;
 mod reader;
 mod schema;
 mod session;
@@ -37,6 +38,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use byway_api::{Applied, Durability, Key, Load, RouteStore, Row, StoreError, StoreErrorKind, Write};
@@ -45,9 +47,10 @@ use tokio::sync::{Mutex, oneshot};
 pub use crate::config::SqliteConfig;
 use crate::error::NAME;
 use crate::queue::Queue;
+use crate::quick::Quick;
 use crate::reader::Request;
 use crate::session::Session;
-use crate::writer::Job;
+use crate::writer::{Job, Reading};
 
 /// The most writes in a batch and the most rows in a page.
 pub(crate) const MAX_BATCH: usize = 4096;
@@ -66,6 +69,8 @@ pub struct SqliteStore {
     session: Arc<Session>,
     writes: Arc<Queue<Job>>,
     reads: Arc<Queue<Request>>,
+    quick: Arc<Quick>,
+    inline_rows: usize,
     writing: Mutex<Option<Writing>>,
 }
 
@@ -96,19 +101,21 @@ impl SqliteStore {
         let path = path.as_ref();
         let lock = lock::acquire(path)?;
         let write = open::writer(path, &config)?;
-        let read = open::reader(path, &config)?;
+        let read = open::reader(path, config.busy_timeout)?;
+        let quick = Arc::new(Quick::new(open::reader(path, Duration::ZERO)?));
+        let inline_rows = config.inline_rows;
         let session = Arc::new(Session::new(path));
         let writes = Arc::new(Queue::new(config.queue));
         let reads = Arc::new(Queue::new(config.loads));
 
         let reader = reader::Reader::new(read, Arc::clone(&session), Arc::clone(&reads));
         let reader = spawn("byway-store-read", path, move || reader.run())?;
-        let reading = (Arc::clone(&reads), reader);
+        let reading = Reading { queue: Arc::clone(&reads), thread: reader, quick: Arc::clone(&quick) };
         let writer = writer::Writer::new(write, Arc::clone(&session), Arc::clone(&writes), config, lock, reading);
         let (report, end) = oneshot::channel();
         let thread = spawn("byway-store-write", path, move || writer.run(report)).inspect_err(|_| reads.end())?;
         let writing = Mutex::new(Some(Writing { thread, end }));
-        Ok(Self { path: path.to_owned(), session, writes, reads, writing })
+        Ok(Self { path: path.to_owned(), session, writes, reads, quick, inline_rows, writing })
     }
 
     /// The file.
@@ -177,6 +184,11 @@ impl RouteStore for SqliteStore {
             return Err(StoreError::new(StoreErrorKind::TooLarge, NAME, "a page has 1 to 4,096 rows"));
         }
         self.session.check()?;
+        if limit <= self.inline_rows
+            && let Some(loaded) = self.quick.try_load(&self.session, &what, after.as_ref(), limit)
+        {
+            return loaded;
+        }
         let (reply, answer) = oneshot::channel();
         self.reads.push(Request { what, after, limit, reply }, 1).await.map_err(|_| self.closed())?;
         answer.await.unwrap_or_else(|_| Err(self.closed()))

@@ -1,4 +1,4 @@
-//! The thread that reads. Its own connection sees every commit of the writer at once.
+//! The thread that reads pages of many rows. Its own connection sees every commit of the writer at once.
 
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use crate::config::SqliteConfig;
 use crate::error;
 use crate::lock::Lock;
 use crate::queue::{Queue, Taken};
+use crate::quick::Quick;
 use crate::reader::{Abandon, Request};
 use crate::session::Session;
 use crate::{schema, write};
@@ -24,14 +25,20 @@ pub(crate) struct Job {
     pub(crate) reply: oneshot::Sender<Result<Vec<Applied>, StoreError>>,
 }
 
+/// Everything that reads: the writer ends it before itself.
+pub(crate) struct Reading {
+    pub(crate) queue: Arc<Queue<Request>>,
+    pub(crate) thread: JoinHandle<()>,
+    pub(crate) quick: Arc<Quick>,
+}
+
 pub(crate) struct Writer {
     conn: Connection,
     session: Arc<Session>,
     queue: Arc<Queue<Job>>,
     config: SqliteConfig,
     lock: Lock,
-    reads: Arc<Queue<Request>>,
-    reader: JoinHandle<()>,
+    reading: Reading,
     /// Whether the next commit fsyncs.
     full: bool,
     /// When the oldest commit that was not fsynced yet was made.
@@ -48,9 +55,9 @@ impl Writer {
         queue: Arc<Queue<Job>>,
         config: SqliteConfig,
         lock: Lock,
-        (reads, reader): (Arc<Queue<Request>>, JoinHandle<()>),
+        reading: Reading,
     ) -> Self {
-        Self { conn, session, queue, config, lock, reads, reader, full: true, relaxed_since: None }
+        Self { conn, session, queue, config, lock, reading, full: true, relaxed_since: None }
     }
 
     pub(crate) fn run(mut self, end: oneshot::Sender<Result<(), StoreError>>) {
@@ -73,8 +80,9 @@ impl Writer {
         let mut saved = self.flush();
         // The last connection to close copies the log and removes it; two that close at once both
         // leave that to the other.
-        self.reads.end();
-        if self.reader.join().is_err() {
+        self.reading.queue.end();
+        self.reading.quick.close();
+        if self.reading.thread.join().is_err() {
             saved = Err(StoreError::new(StoreErrorKind::Io, error::NAME, "the reader panicked: open the store again"));
         }
         if self.session.is_poisoned() {

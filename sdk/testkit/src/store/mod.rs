@@ -11,6 +11,9 @@
 //! store without a disk) prints `skipped: ...`.
 //!
 //! Random ones use fixed seeds; `BYWAY_STORE_SEED=n` uses that one, and a failure prints the one it had.
+//! `BYWAY_STORE_THOROUGH=1` makes more random batches.
+//!
+//! A store in a file has a second suite, about crashes: [`durability`].
 
 mod batches;
 pub mod broken;
@@ -161,6 +164,11 @@ use ensure_eq;
 /// The line of the suite that found it.
 fn place(file: &str, line: u32) -> String {
     format!("{}:{line}", file.rsplit(['/', '\\']).next().unwrap_or(file))
+}
+
+/// Whether larger counts are asked for.
+fn thorough() -> bool {
+    std::env::var("BYWAY_STORE_THOROUGH").is_ok_and(|v| v != "0" && !v.is_empty())
 }
 
 async fn open(fixture: &dyn StoreFixture) -> Result<Arc<dyn RouteStore>, Broken> {

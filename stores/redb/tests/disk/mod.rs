@@ -15,7 +15,10 @@ use crate::common::Random;
 /// What happened, in order.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Write { at: usize, data: Vec<u8> },
+    Write {
+        at: usize,
+        data: Vec<u8>,
+    },
     SetLen(usize),
     Sync,
     Acknowledged(u64),
