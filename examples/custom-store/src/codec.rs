@@ -84,8 +84,7 @@ written_as! {
     InboxState: u8 = |state| position(&INBOX, state), |n| INBOX.get(usize::from(n)).copied();
 }
 
-const OUTBOX: [OutboxState; 4] =
-    [OutboxState::Queued, OutboxState::Delivered, OutboxState::Read, OutboxState::Expired];
+const OUTBOX: [OutboxState; 4] = [OutboxState::Queued, OutboxState::Delivered, OutboxState::Read, OutboxState::Expired];
 const INBOX: [InboxState; 2] = [InboxState::New, InboxState::Read];
 
 fn position<T: PartialEq>(states: &[T], state: &T) -> u8 {

@@ -21,9 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use byway_api::{
-    Applied, Durability, Key, Load, RouteStore, Row, StoreError, StoreErrorKind, Write, async_trait,
-};
+use byway_api::{Applied, Durability, Key, Load, RouteStore, Row, StoreError, StoreErrorKind, Write, async_trait};
 use tokio::sync::{oneshot, watch};
 
 use crate::log::{Log, failed};

@@ -158,13 +158,9 @@ impl Tables {
                 })
             }
             Write::Take { from_peer, epoch, seq } => self.remove_one(id!(INBOX, from_peer, epoch, seq), done),
-            Write::Seen(mark) => {
-                self.set(id!(SEEN, mark.from_peer, mark.epoch), Some(Row::Seen(mark.clone())), done)
-            }
+            Write::Seen(mark) => self.set(id!(SEEN, mark.from_peer, mark.epoch), Some(Row::Seen(mark.clone())), done),
             Write::Unsee { from_peer, epoch } => self.remove_one(id!(SEEN, from_peer, epoch), done),
-            Write::Route(r) => {
-                self.set(id!(ROUTE, r.user, r.peer, r.address), Some(Row::Route(r.clone())), done)
-            }
+            Write::Route(r) => self.set(id!(ROUTE, r.user, r.peer, r.address), Some(Row::Route(r.clone())), done),
             Write::DropPeer { peer } => self.remove(
                 |_, row| match row {
                     Row::Route(route) => route.peer == *peer,

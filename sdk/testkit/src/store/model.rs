@@ -229,12 +229,12 @@ fn best_first(rows: &[Row]) -> bool {
 
 /// Random batches, pages and restarts give what lists would give.
 pub async fn random_batches_match_the_model(fixture: &dyn StoreFixture) -> Verdict {
-    const STEPS: u32 = 1200;
+    let steps = if super::thorough() { 10_000 } else { 1200 };
     let seed = std::env::var("BYWAY_STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
     let mut random = Random::new(seed);
     let mut model = Model::default();
     let mut store = open(fixture).await?;
-    for step in 0..STEPS {
+    for step in 0..steps {
         let here = format!("BYWAY_STORE_SEED={seed}, step {step}");
         let batch = random_batch(&mut random);
         let want: Vec<_> = batch.iter().map(|write| model.apply(write)).collect();

@@ -134,8 +134,7 @@ impl Subject {
     /// `concat!(module_path!(), "::child")` tells it.
     pub fn new(files: impl StoreInFile, child: &str) -> Self {
         let child = child.split_once("::").map_or(child, |(_, in_crate)| in_crate).to_owned();
-        let thorough = std::env::var("BYWAY_STORE_THOROUGH").is_ok_and(|v| v != "0" && !v.is_empty());
-        let effort = if thorough { THOROUGH } else { ORDINARY };
+        let effort = if super::thorough() { THOROUGH } else { ORDINARY };
         Self { files: Box::new(files), child, effort, leave: Leave::Nothing }
     }
 
