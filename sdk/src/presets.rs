@@ -3,7 +3,7 @@
 //! | preset | servers | transport | keeps its data in |
 //! |---|---|---|---|
 //! | `Standard::registry(url)` | one registry | WebRTC | the profile |
-//! | `Lan` | none: members find each other by invites and listeners | WebRTC | the profile |
+//! | `Lan` | none: members find each other by mDNS (feature `mdns`) or invites, and signal over listeners | WebRTC, libp2p (feature `libp2p`) | the profile |
 //! | `InMemory` | none, no network either: everything in one process | memory | memory |
 //! | `Bare` | none | none: you say everything | nowhere |
 //!
