@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::disallowed_methods, reason = "a test endpoint joins its one task itself")]
 
+pub mod holder;
+pub mod keys;
 pub mod signalled;
 
 use byway_testkit::promise::{Outcome, Promise};
