@@ -8,8 +8,8 @@
 //! looked for is sought among those already connected, in memory of earlier encounters, and at members
 //! who volunteered to help; a registry is the last resort and never a dependency. Kill it and
 //! everything goes on, also after restarts. Members who have a neighbour in common need no server to
-//! connect: the neighbour carries the handshake, sealed. Messages go over direct connections, and wait,
-//! durably, for as long as there is none.
+//! connect: the neighbour carries the handshake, sealed. Messages go over direct connections where there
+//! are any, else, sealed, by way of a common neighbour, and wait, durably, for as long as there is no way.
 //!
 //! # When not to use it
 //!
@@ -20,8 +20,6 @@
 //! * For streams, files or calls: messages have at most 55 KiB. Use it to find the way and to
 //!   agree, and something else to carry the bulk.
 //! * Against traffic analysis: peers see each other's IP addresses.
-//! * Yet, between members who can only be reached through a third one: a member behind another one is
-//!   shown as online, but messages to it wait until a direct connection can be made.
 //!
 //! # The whole of it
 //!
@@ -133,8 +131,6 @@ pub use byway_store_memory::MemoryStore;
 pub use byway_store_redb::RedbStore;
 #[cfg(feature = "sqlite")]
 pub use byway_store_sqlite::SqliteStore;
-#[cfg(feature = "libp2p")]
-pub use byway_transport_libp2p::Libp2p;
 #[cfg(feature = "libp2p")]
 pub use byway_transport_libp2p::Libp2p;
 #[cfg(feature = "memory")]
