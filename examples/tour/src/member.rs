@@ -16,9 +16,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use byway::api::{Member as Proved, Membership, MembershipError, MembershipErrorKind};
+use byway::discovery::mdns::{Interfaces, MdnsConfig};
 use byway::presets::{Lan, Standard};
 use byway::{
-    Delivery, Inbox, Message, MessageId, Network, Node, PeerId, Roster, Sent, Trust, UserId, WallTime, WebRtc,
+    Delivery, Inbox, Mdns, Message, MessageId, Network, Node, PeerId, Roster, Sent, Trust, UserId, WallTime, WebRtc,
 };
 use byway_testkit::faults::{Refusals, Refusing};
 use clap::Parser;
@@ -47,6 +48,9 @@ pub struct Options {
     /// Where it listens for members that have no other way
     #[arg(long)]
     pub listener: Option<SocketAddr>,
+    /// It looks for members on this machine by multicast DNS, on this UDP port
+    #[arg(long, value_name = "PORT")]
+    pub mdns: Option<u16>,
     /// An invite of another member
     #[arg(long)]
     pub invite: Vec<String>,
@@ -115,7 +119,8 @@ async fn start(options: &Options, refusals: &Refusals) -> Result<(Node, Inbox), 
     let loopback = WebRtc::default().bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).loopback(true);
     let mut builder = match &options.registry {
         Some(url) => Node::builder(Standard::registry(url)),
-        None => Node::builder(Lan).without_listener(),
+        // Nothing leaves this machine: mDNS only where a scenario is about it, and on a port of its own.
+        None => Node::builder(Lan).without_listener().discovery(|ladder| ladder.without(Mdns::NAME)),
     };
     builder = builder
         .profile(&options.profile)
@@ -127,6 +132,12 @@ async fn start(options: &Options, refusals: &Refusals) -> Result<(Node, Inbox), 
         });
     if let Some(address) = options.listener {
         builder = builder.listener(address);
+    }
+    if let Some(port) = options.mdns {
+        let mut config = MdnsConfig::default();
+        config.interfaces = Interfaces::Loopback;
+        config.port = port;
+        builder = builder.discovery(|ladder| ladder.after("cache", Mdns::new(config)));
     }
     for invite in &options.invite {
         builder = builder.bootstrap(invite);

@@ -30,6 +30,7 @@ pub struct Plan {
     registry: bool,
     listener: bool,
     quiet: bool,
+    mdns: Option<u16>,
     invites: Vec<String>,
     stolen: Option<String>,
 }
@@ -48,6 +49,7 @@ impl Plan {
             registry: false,
             listener: false,
             quiet: false,
+            mdns: None,
             invites: Vec::new(),
             stolen: None,
         }
@@ -57,6 +59,13 @@ impl Plan {
     #[must_use]
     pub const fn listening(mut self) -> Self {
         self.listener = true;
+        self
+    }
+
+    /// It looks for members on this machine by multicast DNS, on this UDP port.
+    #[must_use]
+    pub const fn on_lan(mut self, port: u16) -> Self {
+        self.mdns = Some(port);
         self
     }
 
@@ -101,6 +110,9 @@ impl Plan {
         if self.quiet {
             arg("--anchors", &"0");
             arg("--browse-after", &"3600");
+        }
+        if let Some(port) = self.mdns {
+            arg("--mdns", &port.to_string());
         }
         for invite in &self.invites {
             arg("--invite", invite);

@@ -6,6 +6,7 @@ mod echo_bot;
 mod first_contact;
 mod hostile;
 mod invite;
+mod lan;
 mod member_list;
 mod mutual_neighbour;
 mod offline;
@@ -44,6 +45,7 @@ pub const ALL: &[&Scenario] = &[
     &member_list::SCENARIO,
     &hostile::SCENARIO,
     &invite::SCENARIO,
+    &lan::SCENARIO,
     &echo_bot::SCENARIO,
 ];
 
