@@ -42,6 +42,7 @@ mod identity;
 mod ids;
 mod keeper;
 mod launch;
+mod letters;
 mod meter;
 mod ops;
 mod records;

@@ -1,5 +1,7 @@
 //! What happens, as hints.
 
+use std::time::Duration;
+
 use byway_api::{CloseCode, MessageId, PeerId, StoreErrorKind, UserId};
 use byway_core::io;
 use byway_core::status::Delivery;
@@ -22,6 +24,8 @@ pub enum Event {
         peer: Option<PeerId>,
         /// Where it stands there.
         delivery: Delivery,
+        /// The member that has passed it on, if it is [`Delivery::Relayed`].
+        via: Option<UserId>,
     },
     /// A device is connected.
     Connected {
@@ -40,6 +44,24 @@ pub enum Event {
         user: UserId,
         /// Why.
         code: CloseCode,
+    },
+    /// A conversation that went through other members has a connection of its own now.
+    Upgraded {
+        /// The device.
+        peer: PeerId,
+        /// Its user.
+        user: UserId,
+        /// Over which transport.
+        transport: &'static str,
+    },
+    /// A conversation goes through other members; a connection of its own could not be made now.
+    UpgradeFailed {
+        /// The device.
+        peer: PeerId,
+        /// Its user.
+        user: UserId,
+        /// It is tried again after this, or sooner if something new is learnt of the device.
+        next_try: Duration,
     },
     /// A search ended without a connection; `explain` tells why.
     Unreachable {
@@ -99,9 +121,11 @@ impl Events {
                 Err(RecvError::Closed) => return None,
             };
             return Some(match event {
-                io::Event::Delivery { message, user, peer, delivery } => {
-                    Event::Delivery { message, user, peer, delivery }
+                io::Event::Delivery { message, user, peer, delivery, via } => {
+                    Event::Delivery { message, user, peer, delivery, via }
                 }
+                io::Event::Upgraded { peer, user, transport } => Event::Upgraded { peer, user, transport },
+                io::Event::UpgradeFailed { peer, user, next_try } => Event::UpgradeFailed { peer, user, next_try },
                 io::Event::Connected { peer, user, transport } => Event::Connected { peer, user, transport },
                 io::Event::Disconnected { peer, user, code } => Event::Disconnected { peer, user, code },
                 io::Event::Unreachable { user } => Event::Unreachable { user },

@@ -58,7 +58,7 @@ pub trait Carrier: fmt::Debug + Send + Sync {
 
 /// Carries sealed envelopes of members for whom no direct connection is at hand.
 ///
-/// A node is on all sides of it: it *sends* its own envelopes through a neighbour (`forward`), it
+/// A node is on every side of it: it *sends* its own envelopes through a neighbour (`forward`), it
 /// *forwards* those of others to its own neighbours if its policy admits them (`admit`), and it may
 /// *hold* them for devices that are not there (`hold`, `fetch`, `release`). One relay serves one node.
 ///
@@ -67,7 +67,7 @@ pub trait Carrier: fmt::Debug + Send + Sync {
 ///   envelope, and can neither read, alter nor make one.
 /// * `admit` is policy alone. The quotas per sender, the size, the expiry, the one hop and whether
 ///   somebody is blocked are the node's and were checked before; what `admit` refuses is answered to
-///   the sender as out of quota, never dropped silently.
+///   the sender as refused, never dropped silently, and the sender takes another way.
 /// * `forward` hands the envelope over exactly as it got it, to `hop` and nobody else, and reports
 ///   what the hop said. It does not try again and does not choose another hop: the node does, because
 ///   it knows the other ways.

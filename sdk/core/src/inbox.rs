@@ -471,6 +471,13 @@ impl Inbox {
         }
     }
 
+    /// Receipts that could not be sent are due again, before the others.
+    pub fn receipts_again(&mut self, to: PeerId, kind: ReceiptKind, messages: Vec<MessageId>) {
+        let due = self.due.entry(to).or_default();
+        due.splice(..0, messages.into_iter().map(|id| (kind, id)));
+        due.truncate(RECEIPTS_WAITING);
+    }
+
     /// Devices that receipts are due to.
     pub fn receipts_due(&self) -> Vec<PeerId> {
         self.due.keys().copied().collect()

@@ -3,10 +3,13 @@
 //! The driver answers every [`Out`] that carries an [`OpId`] exactly once, after a timeout too, and
 //! the core answers every command of the app exactly once.
 
+mod event;
+mod letter;
+
 use bytes::Bytes;
 use byway_api::{
-    Applied, CloseCode, InboxRow, Load, MessageId, OutboxRow, PathKind, PeerId, PinRow, Retry, RouteRow, Row, Sealed,
-    SeenRow, SignalAddress, StepErrorKind, StoreErrorKind, UserId, WallTime, Write,
+    Applied, CloseCode, Handoff, InboxRow, Load, MessageId, OutboxRow, PathKind, PeerId, PinRow, RelayErrorKind, Retry,
+    RouteRow, Row, Sealed, SeenRow, SignalAddress, StepErrorKind, StoreErrorKind, UserId, WallTime, Write,
 };
 use byway_wire::Beacon;
 use byway_wire::PeerHello;
@@ -14,7 +17,9 @@ use byway_wire::VerifiedRecord;
 use byway_wire::{Frame, RelayStatus};
 
 use crate::machine::{ConnId, OpId};
-use crate::status::Delivery;
+
+pub use event::Event;
+pub use letter::{Letter, OpenedLetter, SealFailure};
 
 /// What the core is told.
 #[derive(Debug)]
@@ -187,7 +192,8 @@ pub enum In {
         /// The sought user.
         user: UserId,
     },
-    /// The signal router hands an envelope to a neighbour. Answered [`Answer::Forwarded`].
+    /// An envelope is handed to a neighbour: by the signal router, or by the relay plugin that
+    /// [`Out::Relay`] runs. Answered [`Answer::Forwarded`].
     Forward {
         /// The request.
         op: OpId,
@@ -195,6 +201,35 @@ pub enum In {
         hop: PeerId,
         /// The envelope.
         mail: Sealed,
+    },
+
+    /// Answers [`Out::Seal`].
+    Sealed {
+        /// Repeats its id.
+        op: OpId,
+        /// The envelope, or why there is none.
+        result: Result<Sealed, SealFailure>,
+    },
+    /// Answers [`Out::Relay`].
+    Relayed {
+        /// Repeats its id.
+        op: OpId,
+        /// How far the envelope came, or why not.
+        result: Result<Handoff, RelayErrorKind>,
+    },
+    /// Answers [`Out::Admit`].
+    Admitted {
+        /// Repeats its id.
+        op: OpId,
+        /// The policy admits it.
+        admitted: bool,
+    },
+    /// Answers [`Out::Mail`].
+    Opened {
+        /// Repeats its id.
+        op: OpId,
+        /// What it says; `None` if it was a signal, which is the shell's, or could not be opened.
+        letter: Option<Box<OpenedLetter>>,
     },
 }
 
@@ -411,10 +446,44 @@ pub enum Out {
     },
     /// Sign a beacon over the current wall time. Answered by [`In::Beacon`].
     SignBeacon,
-    /// A sealed envelope for this device arrived: open it.
+    /// A sealed envelope for this device arrived: open it. At most [`crate::relay::OPENING`] wait at a
+    /// time. Answered by [`In::Opened`].
     Mail {
+        /// The request.
+        op: OpId,
         /// The neighbour that handed it over.
         hop: PeerId,
+        /// The envelope.
+        mail: Sealed,
+    },
+    /// Sign a letter and seal it for a device. Answered by [`In::Sealed`].
+    Seal {
+        /// The request.
+        op: OpId,
+        /// Whom for: its newest record.
+        to: VerifiedRecord,
+        /// What it says.
+        letter: Letter,
+        /// Put our own record in: the device may not know us.
+        introduce: bool,
+    },
+    /// Hand an envelope of ours to a neighbour, as the relay plugin does it. Answered by
+    /// [`In::Relayed`].
+    Relay {
+        /// The request.
+        op: OpId,
+        /// The neighbour.
+        hop: PeerId,
+        /// The envelope.
+        mail: Sealed,
+    },
+    /// Ask the relay plugin's policy about an envelope that goes from one neighbour to another.
+    /// Answered by [`In::Admitted`].
+    Admit {
+        /// The request.
+        op: OpId,
+        /// Who handed it over.
+        from: PeerId,
         /// The envelope.
         mail: Sealed,
     },
@@ -495,64 +564,4 @@ pub struct InboxItem {
     pub received_at: WallTime,
     /// An earlier message of the same sender is still missing.
     pub late: bool,
-}
-
-/// What the app is told.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A message arrived. Uses one slot of [`In::InboxRoom`].
-    Message(Box<InboxItem>),
-    /// A message has moved on.
-    Delivery {
-        /// The message.
-        message: MessageId,
-        /// To whom.
-        user: UserId,
-        /// To which device, if bound.
-        peer: Option<PeerId>,
-        /// Where it stands.
-        delivery: Delivery,
-    },
-    /// The roster has changed: read [`crate::NodeCore::roster`].
-    RosterChanged,
-    /// A device is connected.
-    Connected {
-        /// The device.
-        peer: PeerId,
-        /// Its user.
-        user: UserId,
-        /// Over which transport.
-        transport: &'static str,
-    },
-    /// A device is not connected any more.
-    Disconnected {
-        /// The device.
-        peer: PeerId,
-        /// Its user.
-        user: UserId,
-        /// Why.
-        code: CloseCode,
-    },
-    /// A lookup ended without a connection.
-    Unreachable {
-        /// The user.
-        user: UserId,
-    },
-    /// Another device claims to be a user that is pinned to a different one. Nothing is sent to it.
-    IdentityConflict {
-        /// The user.
-        user: UserId,
-        /// The newcomer.
-        newcomer: PeerId,
-    },
-    /// Another process runs with our own or a peer's key.
-    IdentityInUse {
-        /// The device.
-        peer: PeerId,
-    },
-    /// Our own network is down; the roster is frozen.
-    LocalFault,
-    /// The store failed; messages stay where they are.
-    StoreFailed(StoreErrorKind),
 }

@@ -17,9 +17,12 @@
 //! | [`pool`] | how many connections there are, and which go |
 //! | [`liveness`] | when a silent link is dead |
 //! | [`query`] | questions of and to neighbours |
-//! | [`relay`] | envelopes of others |
+//! | [`relay`] | envelopes of others, and those that are handed over |
+//! | [`courier`] | what of ours goes through neighbours |
+//! | [`upgrade`] | when a way through a neighbour is replaced by a connection |
 //! | [`score`], [`limiter`] | success rates, budgets |
 
+pub mod courier;
 pub mod inbox;
 pub mod io;
 pub mod ladder;
@@ -38,6 +41,7 @@ pub mod roster;
 pub mod score;
 pub mod status;
 mod tuning;
+pub mod upgrade;
 pub mod view;
 
 pub use io::{In, Out};

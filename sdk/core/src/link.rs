@@ -185,6 +185,10 @@ pub struct Conn {
     pub credit: Credit,
     /// Since when.
     pub since: Tick,
+    /// Data frames that it was given.
+    pub data_given: u64,
+    /// Data frames that it has written.
+    pub data_written: u64,
     rank: usize,
     we_dialed: bool,
 }
@@ -202,6 +206,8 @@ impl Conn {
             kind: up.kind,
             credit: up.credit,
             since: now,
+            data_given: 0,
+            data_written: 0,
             rank: up.rank,
             we_dialed: up.dialed.is_some(),
         }
@@ -349,6 +355,8 @@ mod tests {
             kind: PathKind::Direct,
             credit: Credit::default(),
             since: Tick(0),
+            data_given: 0,
+            data_written: 0,
             rank,
             we_dialed,
         }

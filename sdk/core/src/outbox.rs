@@ -4,7 +4,9 @@
 //! recipient, or one unbound row while none is known. Each device has a lane: a random epoch and
 //! consecutive numbers, so that the recipient can order and deduplicate without clocks.
 
+mod binding;
 mod bodies;
+mod relaying;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -84,19 +86,19 @@ impl Outbox {
 
     /// Messages to a user that wait.
     pub fn waiting_for(&self, user: &UserId) -> usize {
-        self.messages.values().filter(|m| m.user == *user && m.best() == Delivery::Sending).count()
+        self.messages.values().filter(|m| m.user == *user && m.waits()).count()
     }
 
     /// Users with messages that are durable and wait.
     pub fn waiting_users(&self) -> BTreeSet<UserId> {
-        let waiting = self.messages.values().filter(|m| m.best() == Delivery::Sending);
+        let waiting = self.messages.values().filter(|m| m.waits());
         waiting.map(|m| m.user.clone()).collect()
     }
 
     /// Where a message stands on each device.
     pub fn deliveries(&self, message: &MessageId) -> Vec<DeviceDelivery> {
         let rows = self.messages.get(message).map_or(&[][..], |m| &m.rows);
-        rows.iter().map(|r| DeviceDelivery { peer: r.peer, delivery: delivery(r.state) }).collect()
+        rows.iter().map(|r| DeviceDelivery { peer: r.peer, delivery: r.delivery(), via: r.via }).collect()
     }
 
     /// A stored header. Its body is fetched when it is written.
@@ -148,6 +150,7 @@ impl Outbox {
             reserves: 0,
             state: row.state,
             tries: row.retry_count,
+            via: None,
         });
     }
 
@@ -186,7 +189,7 @@ impl Outbox {
                 durability: Durability::Durable,
             });
         }
-        Row { peer: Some(peer), epoch: lane.epoch, seq, reserves, state: OutboxState::Queued, tries: 0 }
+        Row { peer: Some(peer), epoch: lane.epoch, seq, reserves, state: OutboxState::Queued, tries: 0, via: None }
     }
 
     /// No two messages have the same time: the order in which they were sent, which those without a
@@ -304,77 +307,6 @@ impl Outbox {
     /// The command of the message with this id, if it is not durable yet.
     pub fn accepting(&self, id: &MessageId) -> bool {
         self.messages.get(id).is_some_and(|m| m.accepting.is_some())
-    }
-
-    /// Whether a user has messages without a device.
-    pub fn is_unbound(&self, user: &UserId) -> bool {
-        self.unbound.contains_key(user)
-    }
-
-    /// Binds what waits for a user to its devices: the batches to store, one per message.
-    pub(crate) fn bind(
-        &mut self,
-        now: Now,
-        rng: &mut Rng,
-        tuning: &Tuning,
-        user: &UserId,
-        devices: &[PeerId],
-    ) -> Vec<(MessageId, Vec<Write>)> {
-        if devices.is_empty() {
-            return Vec::new();
-        }
-        let waiting = self.unbound.remove(user).unwrap_or_default();
-        let mut batches = Vec::new();
-        for (_, id) in waiting {
-            let Some(message) = self.messages.get_mut(&id) else { continue };
-            let mut batch = Vec::new();
-            let mut rows = Vec::new();
-            message.rows.clear();
-            for peer in devices {
-                let numbered = Self::number(&mut self.lanes, rng, *peer, &mut batch);
-                rows.push(OutboxRow {
-                    message: id,
-                    to_user: user.clone(),
-                    to_peer: Some(*peer),
-                    epoch: numbered.epoch,
-                    seq: numbered.seq,
-                    content: None,
-                    size: message.size,
-                    reply_to: message.reply_to,
-                    queued_at: message.queued_at,
-                    expires_at: message.expires_at,
-                    retry_count: 0,
-                    next_try: now.wall.plus(tuning.retry),
-                    state: OutboxState::Queued,
-                });
-                message.rows.push(numbered);
-            }
-            batch.push(Write::Bind { message: id, rows });
-            batches.push((id, batch));
-        }
-        batches
-    }
-
-    /// A binding is durable: the devices whose lanes the message entered.
-    pub fn bound(&mut self, id: &MessageId) -> Vec<PeerId> {
-        let Some(message) = self.messages.get(id) else { return Vec::new() };
-        let mut peers = Vec::new();
-        for row in message.rows.iter().filter(|r| r.state == OutboxState::Queued) {
-            if let Some(peer) = row.peer {
-                self.lanes.entry(peer).or_default().enter(row, *id);
-                peers.push(peer);
-            }
-        }
-        peers
-    }
-
-    /// A binding could not be stored: the message waits without a device again.
-    pub fn not_bound(&mut self, id: &MessageId) {
-        if let Some(message) = self.messages.get_mut(id) {
-            message.rows.clear();
-            message.rows.push(Row::UNBOUND);
-            self.unbound.entry(message.user.clone()).or_default().insert((message.queued_at, *id));
-        }
     }
 
     /// A new path to a device: everything unacknowledged is written again, in order.
@@ -555,7 +487,7 @@ impl Outbox {
                 self.expiries.insert((now.wall.plus(Duration::from_millis(100)), id));
                 continue;
             }
-            if message.best() == Delivery::Sending {
+            if message.waits() {
                 moved.push(Moved {
                     message: id,
                     user: message.user.clone(),

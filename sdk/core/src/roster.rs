@@ -344,6 +344,12 @@ impl Roster {
         claims.into_iter().map(|(_, p)| p).collect()
     }
 
+    /// The neighbour that carried something to or from a device lately.
+    pub fn carrier(&self, peer: &PeerId, now: Tick) -> Option<PeerId> {
+        let (through, at) = self.devices.get(peer)?.relay?;
+        (now - at < RELAY_EVIDENCE).then_some(through)
+    }
+
     fn lease(&self, device: &Device, now: Now, tuning: &Tuning) -> Option<Duration> {
         let at = device.beacon?.at;
         let wall = self.network_time(now);

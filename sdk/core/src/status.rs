@@ -9,6 +9,8 @@ use byway_api::PeerId;
 pub enum Delivery {
     /// Durable here, on its way or waiting.
     Sending,
+    /// A neighbour has passed it on towards a device of the recipient; the recipient has not answered.
+    Relayed,
     /// Given up at its expiry.
     Expired,
     /// On a device of the recipient, durably.
@@ -24,4 +26,6 @@ pub struct DeviceDelivery {
     pub peer: Option<PeerId>,
     /// Where it stands there.
     pub delivery: Delivery,
+    /// The neighbour that has passed it on, if it came this way.
+    pub via: Option<PeerId>,
 }

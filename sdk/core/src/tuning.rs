@@ -82,6 +82,21 @@ pub struct Tuning {
     pub ask_timeout: Duration,
     /// How long a neighbour has to acknowledge a forwarded envelope. 1 s.
     pub forward_timeout: Duration,
+    /// Messages to one device that are with neighbours and not acknowledged by it. 32.
+    pub relay_window: usize,
+    /// Sealed bytes of ours on their way through neighbours, over all devices. 4 MiB.
+    pub relay_bytes: usize,
+    /// A message that was passed on and not acknowledged by its recipient goes again, through another
+    /// neighbour if there is one, after this; doubles up to [`Self::retry`]. 2 s.
+    pub relay_again: Duration,
+    /// A neighbour that did not answer, or had no room, is left alone for this long. 1 s.
+    pub relay_rest: Duration,
+    /// Waits before the attempts to replace the way through a neighbour by a connection; the last one
+    /// repeats. 0, 2, 3, 10, 45, 60 s: attempts that fail at once come at 0, 2, 5, 15 and 60 s, and then
+    /// every 60 s.
+    pub upgrade_waits: [Duration; 6],
+    /// For how long after the last message through a neighbour that is attempted. 10 min.
+    pub upgrade_for: Duration,
     /// A failed announcement is repeated after this, growing to [`Self::announce_retry_max`]. 30 s.
     pub announce_retry: Duration,
     /// Longest wait between two announcements that fail. 10 min.
@@ -130,6 +145,12 @@ impl Default for Tuning {
             idle_tick: s(25),
             ask_timeout: ms(600),
             forward_timeout: s(1),
+            relay_window: 32,
+            relay_bytes: 4 << 20,
+            relay_again: s(2),
+            relay_rest: s(1),
+            upgrade_waits: [s(0), s(2), s(3), s(10), s(45), s(60)],
+            upgrade_for: s(600),
             announce_retry: s(30),
             announce_retry_max: s(600),
             jitter: 0.1,

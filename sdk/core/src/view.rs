@@ -191,6 +191,12 @@ pub struct CoreMetrics {
     pub connects: u64,
     /// Envelopes forwarded for others.
     pub relayed: u64,
+    /// Messages of ours that a neighbour has passed on, each time it did.
+    pub sent_relayed: u64,
+    /// Messages received through a neighbour, duplicates included.
+    pub received_relayed: u64,
+    /// Conversations through a neighbour that became direct.
+    pub upgrades: u64,
     /// Frames that were refused.
     pub protocol_errors: u64,
     /// Batches given to the store that had to be durable.

@@ -294,6 +294,8 @@ impl Driver {
             Ended::Browsed(outcome) => self.feed(In::BrowseEnded { op, outcome }),
             Ended::Announced(ok) => self.feed(In::Announced { op, ok }),
             Ended::Loaded(result) => self.feed(In::LoadedPage { op, result }),
+            Ended::Sealed(result) => self.feed(In::Sealed { op, result }),
+            Ended::Relayed(result) => self.feed(In::Relayed { op, result }),
         }
     }
 
@@ -334,6 +336,7 @@ impl Driver {
                 let op = self.request(Pending::Forward(reply));
                 self.feed(In::Forward { op, hop, mail });
             }
+            Notice::Opened { op, letter } => self.feed(In::Opened { op, letter }),
             Notice::Ways { to, reply } => {
                 let record = self.core.record(&to).cloned();
                 let _ = reply.send(Ways { record, neighbours: self.core.ways(self.now, &to) });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use byway_api::{SignalAddress, StoreErrorKind};
+use byway_api::StoreErrorKind;
 use byway_core::OpId;
 use byway_core::io::{Answer, Event, In, Out};
 use tracing::Instrument;
@@ -11,7 +11,7 @@ use super::driver::{Driver, Pending};
 use super::ops::{Ended, Kind};
 use super::runtime::timeout;
 use super::signals::Mail;
-use super::steps;
+use super::{letters, steps};
 
 impl Driver {
     /// Carries out everything that this turn has brought.
@@ -97,11 +97,25 @@ impl Driver {
                 });
             }
             Out::SignBeacon => self.again.push(In::Beacon(self.shared.identity.beacon(self.now.wall))),
-            Out::Mail { hop, mail } => {
-                let back = SignalAddress::through(hop);
-                if self.queues.mail.try_send(Mail { back, mail }).is_err() {
+            Out::Mail { op, hop, mail } => {
+                // The queue has a place for every envelope that the core lets be opened at a time.
+                if self.queues.mail.try_send(Mail { op, hop, mail }).is_err() {
                     self.shared.counters.signals_dropped.add();
+                    self.again.push(In::Opened { op, letter: None });
                 }
+            }
+            Out::Seal { op, to, letter, introduce } => {
+                let shared = Arc::clone(&self.shared);
+                let seal = async move { letters::seal_letter(&shared, &to, letter, introduce) };
+                self.ops.start(op, Kind::Seal, seal);
+            }
+            Out::Relay { op, hop, mail } => {
+                let span = tracing::debug_span!(target: "byway::relay", "relay", hop = %hop.short());
+                self.ops.start(op, Kind::Relay, letters::relay(Arc::clone(&self.shared), hop, mail).instrument(span));
+            }
+            Out::Admit { op, from, mail } => {
+                let admitted = letters::admits(&self.shared, from, &mail);
+                self.again.push(In::Admitted { op, admitted });
             }
             other => unreachable!("an effect that this driver does not know: {other:?}"),
         }

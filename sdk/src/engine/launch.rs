@@ -74,6 +74,7 @@ async fn open(config: EngineConfig, runtime: Runtime) -> Result<(EngineHandle, I
     let shared = Arc::new(Shared {
         identity,
         store: config.store,
+        relay: config.relay,
         meter: Arc::new(CallMeter::new(&config.settings, runtime.clone())),
         ids: MessageIds::default(),
         records: RecordCache::new(config.settings.record_cache),

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use byway_api::{Retry, Row, StepErrorKind, StoreErrorKind};
+use byway_api::{Handoff, RelayErrorKind, Retry, Row, Sealed, StepErrorKind, StoreErrorKind};
 use byway_core::OpId;
-use byway_core::io::{DialError, StepOutcome};
+use byway_core::io::{DialError, SealFailure, StepOutcome};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::handshake::Established;
@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Browse,
     Announce,
     Load,
+    Seal,
+    Relay,
 }
 
 /// How a request ended.
@@ -29,6 +31,8 @@ pub(super) enum Ended {
     Browsed(StepOutcome),
     Announced(bool),
     Loaded(Result<Vec<Row>, StoreErrorKind>),
+    Sealed(Result<Sealed, SealFailure>),
+    Relayed(Result<Handoff, RelayErrorKind>),
 }
 
 /// The running requests.
@@ -130,6 +134,8 @@ fn failed(kind: Kind, panicked: bool) -> Ended {
         Kind::Browse => Ended::Browsed(outcome()),
         Kind::Announce => Ended::Announced(false),
         Kind::Load => Ended::Loaded(Err(StoreErrorKind::Io)),
+        Kind::Seal => Ended::Sealed(Err(SealFailure::Other)),
+        Kind::Relay => Ended::Relayed(Err(RelayErrorKind::Other)),
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Settings {
 
     /// Signals that wait for one transport. 64.
     pub(crate) signal_queue: usize,
-    /// Carried envelopes that wait to be opened. 256.
+    /// Carried envelopes that wait to be opened; at least as many as the core lets in at a time. 256.
     pub(crate) mail_queue: usize,
     /// Message ids of signals that are remembered, over all senders. 8,192.
     pub(crate) replay_ids: usize,
@@ -106,7 +106,7 @@ impl Default for Settings {
             shutdown_wait: s(3),
             roster_every: Duration::from_millis(50),
             signal_queue: 64,
-            mail_queue: 256,
+            mail_queue: byway_core::relay::OPENING,
             replay_ids: 8_192,
             replay_ids_per_sender: 512,
             call_burst: 5,

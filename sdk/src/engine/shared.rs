@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use byway_api::{Neighbour, PeerId, RouteStore, Sealed, SignalAddress, StoreError};
+use byway_api::{Neighbour, PeerId, Relay, RouteStore, Sealed, SignalAddress, StoreError};
 use byway_core::OpId;
-use byway_core::io::{AskError, Event, FoundRoute, RouteSource};
+use byway_core::io::{AskError, Event, FoundRoute, OpenedLetter, RouteSource};
 use byway_wire::RelayStatus;
 use byway_wire::VerifiedRecord;
 use byway_wire::WireError;
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) runtime: Runtime,
     pub(super) settings: Settings,
     pub(super) store: Arc<dyn RouteStore>,
+    pub(super) relay: Arc<dyn Relay>,
     pub(super) meter: Arc<CallMeter>,
     pub(super) ids: MessageIds,
     pub(super) records: RecordCache,
@@ -100,6 +101,8 @@ pub(super) enum Notice {
     Ask { neighbour: PeerId, user: byway_api::UserId, reply: oneshot::Sender<Result<Vec<FoundRoute>, AskError>> },
     /// Hands an envelope to a neighbour.
     Forward { hop: PeerId, mail: Sealed, reply: oneshot::Sender<Result<RelayStatus, AskError>> },
+    /// An envelope that a neighbour handed over was opened, or not.
+    Opened { op: OpId, letter: Option<Box<OpenedLetter>> },
     /// What is needed to send something to a device that is not connected.
     Ways { to: PeerId, reply: oneshot::Sender<Ways> },
     /// May a signal of this device reach our transports? If so its record and way are remembered.

@@ -39,7 +39,8 @@ impl fmt::Debug for MessageStatus {
     }
 }
 
-const ALL: [Delivery; 4] = [Delivery::Sending, Delivery::Expired, Delivery::Delivered, Delivery::Read];
+const ALL: [Delivery; 5] =
+    [Delivery::Sending, Delivery::Relayed, Delivery::Expired, Delivery::Delivered, Delivery::Read];
 
 impl MessageStatus {
     /// A message that is not queued yet.

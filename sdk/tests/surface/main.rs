@@ -9,6 +9,7 @@ mod lifecycle;
 mod listener;
 mod members;
 mod messages;
+mod relaying;
 
 use std::future::Future;
 use std::time::Duration;

@@ -276,6 +276,7 @@ fn relay_ack(bytes: Bytes) -> Result<Option<RelayAck>, WireError> {
         proto::relay_ack::Status::NotConnected => RelayStatus::NotConnected,
         proto::relay_ack::Status::Quota => RelayStatus::Quota,
         proto::relay_ack::Status::TooLarge => RelayStatus::TooLarge,
+        proto::relay_ack::Status::Refused => RelayStatus::Refused,
         proto::relay_ack::Status::Unspecified => return Ok(None),
     };
     Ok(Some(RelayAck { request_id: ack.request_id, status }))

@@ -114,6 +114,7 @@ fn body(frame: &Frame) -> Option<Body> {
                 RelayStatus::NotConnected => proto::relay_ack::Status::NotConnected,
                 RelayStatus::Quota => proto::relay_ack::Status::Quota,
                 RelayStatus::TooLarge => proto::relay_ack::Status::TooLarge,
+                RelayStatus::Refused => proto::relay_ack::Status::Refused,
             };
             Body::RelayAck(proto::RelayAck { request_id: ack.request_id.clone(), status: status.into() })
         }

@@ -185,6 +185,8 @@ pub enum RelayStatus {
     Quota,
     /// Larger than the link to its recipient takes.
     TooLarge,
+    /// Not carried at all: expired, or against the relay's policy. Another relay may.
+    Refused,
 }
 
 /// The last frame of a link.

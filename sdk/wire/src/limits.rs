@@ -167,6 +167,9 @@ pub const RELAY_RATE: usize = 256 * 1024;
 pub const RELAY_DAY: usize = 64 * 1024 * 1024;
 /// Relayed bytes of one sender that wait to be written.
 pub const RELAY_IN_FLIGHT: usize = 1024 * 1024;
+/// Envelopes for us that one neighbour hands over, bytes per second: those of all senders for whom it
+/// relays.
+pub const CARRIED_RATE: usize = 1024 * 1024;
 
 // ---- servers
 

@@ -45,10 +45,8 @@ impl NodeCore {
         }
         let mut linked = false;
         for peer in peers {
-            if self.by_peer.contains_key(&peer) {
-                linked = true;
-                self.flush(now, peer, out);
-            }
+            self.flush(now, peer, out);
+            linked |= self.by_peer.contains_key(&peer) || self.courier.carries(&peer);
         }
         if !linked && !self.sought_lately(now, &user) {
             self.seek(now, &user, out);
@@ -87,9 +85,13 @@ impl NodeCore {
         }
     }
 
-    /// Writes what waits for a device, as far as its connection has room.
+    /// Writes what waits for a device, as far as its connection has room; without one it goes through
+    /// neighbours.
     pub(super) fn flush(&mut self, now: Now, peer: PeerId, out: &mut Vec<Out>) {
-        let Some(conn) = self.writer(&peer) else { return };
+        let Some(conn) = self.writer(&peer) else {
+            self.relay_flush(now, peer, out);
+            return;
+        };
         let mut wrote = false;
         loop {
             let Some(credit) = self.conns.get(&conn).map(|c| c.credit) else { return };
@@ -103,11 +105,7 @@ impl NodeCore {
                     wrote = true;
                 }
                 outbox::Next::Fetch => {
-                    for id in self.outbox.missing(&peer, FETCH_AHEAD) {
-                        if self.fetching.insert(id) {
-                            self.fetch(Load::OutboxContent(id), Loading::Outbox(id), out);
-                        }
-                    }
+                    self.fetch_bodies(&peer, out);
                     break;
                 }
                 outbox::Next::Nothing => break,
@@ -116,6 +114,15 @@ impl NodeCore {
         if wrote {
             self.liveness.wrote(conn, now.tick);
             self.pool.used(&self.tuning, &peer, now.tick);
+        }
+    }
+
+    /// Reads the bodies of the next messages for a device from the store.
+    pub(super) fn fetch_bodies(&mut self, peer: &PeerId, out: &mut Vec<Out>) {
+        for id in self.outbox.missing(peer, FETCH_AHEAD) {
+            if self.fetching.insert(id) {
+                self.fetch(Load::OutboxContent(id), Loading::Outbox(id), out);
+            }
         }
     }
 
@@ -130,6 +137,7 @@ impl NodeCore {
     pub(super) fn receipts(&mut self, now: Now, peer: PeerId, receipts: &Receipts, out: &mut Vec<Out>) {
         let mut batch = Vec::new();
         let moved = self.outbox.receipt(now, &peer, receipts.kind, &receipts.messages, &mut batch);
+        self.courier.acknowledged(&peer, &receipts.messages);
         self.tell_moved(moved, out);
         self.store(Stored::Relaxed, batch, out);
         self.flush(now, peer, out);
@@ -151,7 +159,7 @@ impl NodeCore {
                 self.retries.remove(&m.user);
             }
             let Moved { message, user, peer, delivery, .. } = m;
-            out.push(Out::Tell(Event::Delivery { message, user, peer, delivery }));
+            out.push(Out::Tell(Event::Delivery { message, user, peer, delivery, via: None }));
         }
     }
 
@@ -159,7 +167,10 @@ impl NodeCore {
     /// dead already, and nobody sends a receipt again unasked. The second one changes nothing.
     pub(super) fn send_receipts(&mut self, now: Now, out: &mut Vec<Out>) {
         for peer in self.inbox.receipts_due() {
-            let Some(conns) = self.by_peer.get(&peer).cloned() else { continue };
+            let Some(conns) = self.by_peer.get(&peer).cloned() else {
+                self.relay_receipts(now, peer, out);
+                continue;
+            };
             let room = |core: &Self| conns.iter().all(|id| core.conns.get(id).is_some_and(|c| c.credit.control > 0));
             while room(self) {
                 let Some((kind, messages)) = self.inbox.receipts(&peer) else { break };
@@ -232,6 +243,9 @@ impl NodeCore {
         self.tell_moved(moved, out);
         self.store(Stored::Relaxed, batch, out);
         for peer in self.outbox.stale(now.tick, &self.tuning) {
+            if !self.by_peer.contains_key(&peer) {
+                self.unanswered(now, &peer);
+            }
             self.flush(now, peer, out);
         }
     }
@@ -242,6 +256,9 @@ impl NodeCore {
         if blocked {
             for peer in self.roster.devices_of(&user) {
                 self.close_peer(now, &peer, byway_api::CloseCode::BLOCKED, out);
+                self.courier.drop_device(&peer);
+                self.outbox.new_path(&peer);
+                self.upgrades.connected(&peer);
             }
             self.drop_lookup(&user, out);
             self.retries.remove(&user);
@@ -253,6 +270,7 @@ impl NodeCore {
         for old in self.roster.devices_of(user) {
             if old != peer {
                 self.close_peer(now, &old, byway_api::CloseCode::REFUSED, out);
+                self.courier.drop_device(&old);
             }
         }
         self.roster.repin(user, peer);

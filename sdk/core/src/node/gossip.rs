@@ -1,11 +1,9 @@
-//! Frames of neighbours: presence, questions, envelopes of others.
+//! Frames of neighbours: presence and questions.
 
 use std::collections::BTreeMap;
 
-use byway_api::{PeerId, Sealed, SignalAddress, UserId, WallTime};
-use byway_wire::{
-    Frame, Goodbye, NetworkState, PeerFound, PeerQuery, Relay, RelayAck, RelayStatus, VerifiedRecord, limits,
-};
+use byway_api::{PeerId, SignalAddress, UserId, WallTime};
+use byway_wire::{Frame, Goodbye, NetworkState, PeerFound, PeerQuery, VerifiedRecord, limits};
 
 use super::NodeCore;
 use crate::io::{Answer, AskError, FoundRoute, Out, RouteSource};
@@ -56,7 +54,8 @@ impl NodeCore {
             let was_online = self.roster.seems_online(&entry.peer, now, &self.tuning);
             // a neighbour's own entry is about itself: our link says more than its claim
             let link = entry.link && entry.peer != from;
-            news |= self.roster.claim(from, &entry.peer, link, entry.beacon, now);
+            let new = self.roster.claim(from, &entry.peer, link, entry.beacon, now);
+            news |= new;
             if !was_online
                 && self.roster.seems_online(&entry.peer, now, &self.tuning)
                 && let Some(user) = self.roster.user(&entry.peer).cloned()
@@ -64,6 +63,9 @@ impl NodeCore {
                 news = true;
                 self.sign_of_life(now, entry.peer, &user);
                 self.bind(now, &user, out);
+            }
+            if new && link {
+                self.way_found(now, entry.peer, out);
             }
         }
         for peer in heard.withdrawn {
@@ -234,59 +236,6 @@ impl NodeCore {
         let query = self.queries.ask(now.tick, op, neighbour, user, self.tuning.ask_timeout);
         self.write(conn, Frame::Query(query), out);
         self.liveness.wrote(conn, now.tick);
-    }
-
-    pub(super) fn forward(&mut self, now: Now, op: OpId, hop: PeerId, mail: Sealed, out: &mut Vec<Out>) {
-        let refuse = |error| Out::Answer { op, answer: Answer::Forwarded(Err(error)) };
-        let Some(conn) = self.writer(&hop) else {
-            out.push(refuse(AskError::NotConnected));
-            return;
-        };
-        let to = mail.to;
-        let id = self.relay.hand_over(op, hop, to, now.tick.plus(self.tuning.forward_timeout));
-        let relay = Relay { mail, request_id: id.clone().into() };
-        if self.write(conn, Frame::Relay(relay), out) {
-            self.liveness.wrote(conn, now.tick);
-        } else {
-            self.relay.acknowledged(hop, &id);
-            out.push(refuse(AskError::Busy));
-        }
-    }
-
-    /// An envelope arrived: ours, or to be forwarded one hop to a live neighbour.
-    fn relay(&mut self, now: Now, conn: ConnId, from: PeerId, relay: Relay, out: &mut Vec<Out>) {
-        let Relay { mail, request_id } = relay;
-        let to = mail.to;
-        let status = if !self.relay.admit(now.tick, from, mail.envelope.len()) {
-            RelayStatus::Quota
-        } else if to == self.me.peer {
-            out.push(Out::Mail { hop: from, mail });
-            RelayStatus::Forwarded
-        } else if !self.by_peer.contains_key(&to) || to == from {
-            RelayStatus::NotConnected
-        } else if self.send_to(&to, Frame::Relay(Relay { mail, request_id: request_id.clone() }), out) {
-            self.metrics.relayed += 1;
-            RelayStatus::Forwarded
-        } else {
-            RelayStatus::Quota
-        };
-        self.write(conn, Frame::RelayAck(RelayAck { request_id, status }), out);
-    }
-
-    fn relay_ack(&mut self, now: Now, from: PeerId, ack: &RelayAck, out: &mut Vec<Out>) {
-        let Some((op, to)) = self.relay.acknowledged(from, &ack.request_id) else { return };
-        match ack.status {
-            RelayStatus::Forwarded if to != from => self.roster.relayed(&to, from, now.tick),
-            RelayStatus::NotConnected => {
-                self.roster.not_relayed(&to, &from, now.tick);
-                if let Some(book) = self.routes.get_mut(&to) {
-                    book.not_through(&from);
-                }
-            }
-            _ => {}
-        }
-        self.roster_changed = true;
-        out.push(Out::Answer { op, answer: Answer::Forwarded(Ok(ack.status)) });
     }
 
     /// A neighbour leaves or has no room: those it names may have.

@@ -45,7 +45,7 @@ impl NodeCore {
             self.links.withdrawn(&LinkKey::Device(peer));
             return;
         }
-        if let Admission::Evict(other) = self.pool.admit(&self.tuning, &peer, |p| self.outbox.has_open(p)) {
+        if let Admission::Evict(other) = self.pool.admit(&self.tuning, &peer, |p| self.is_needed(p)) {
             self.close_peer(now, &other, CloseCode::FULL, out);
         }
         self.conns.insert(up.conn, Conn::new(up, now.tick));
@@ -78,6 +78,11 @@ impl NodeCore {
         self.remember_connection(now, up, out);
     }
 
+    /// A connection that something of ours depends on is not given up for another one.
+    fn is_needed(&self, peer: &PeerId) -> bool {
+        self.outbox.has_open(peer) || self.courier.uses(peer)
+    }
+
     /// Why a connection is refused, if it is.
     fn refusal(&mut self, now: Now, up: &Up, out: &mut Vec<Out>) -> Option<CloseCode> {
         let (peer, member) = (up.hello.peer, &up.hello.member);
@@ -98,7 +103,7 @@ impl NodeCore {
             out.push(Out::Tell(Event::IdentityConflict { user: member.user.clone(), newcomer: peer }));
             return Some(CloseCode::REFUSED);
         }
-        let full = self.pool.admit(&self.tuning, &peer, |p| self.outbox.has_open(p)) == Admission::Full;
+        let full = self.pool.admit(&self.tuning, &peer, |p| self.is_needed(p)) == Admission::Full;
         full.then_some(CloseCode::FULL)
     }
 
@@ -125,6 +130,7 @@ impl NodeCore {
         self.routes.entry(peer).or_default().succeeded();
         self.roster_changed = true;
         out.push(Out::Tell(Event::Connected { peer, user: member.user.clone(), transport: up.transport }));
+        self.upgraded(peer, up.transport, out);
         self.bind(now, &member.user, out);
         self.new_path(now, peer, out);
         self.lookup_connected(now, &member.user, peer, up.transport, out);
@@ -199,6 +205,7 @@ impl NodeCore {
     fn detach(&mut self, conn: &Conn) {
         self.liveness.down(conn.id);
         self.faults.remove(&conn.id);
+        self.relay.down(conn.id);
         if let Some(list) = self.by_peer.get_mut(&conn.peer) {
             list.retain(|id| *id != conn.id);
             if list.is_empty() {
@@ -273,7 +280,9 @@ impl NodeCore {
         let unwanted =
             [CloseCode::LEAVING, CloseCode::FULL, CloseCode::REFUSED, CloseCode::PROTOCOL, CloseCode::BLOCKED];
         let welcome = unwanted.contains(&code).then(|| self.turned_away(now, peer, now.tick - last.since));
-        if self.outbox.has_open(&peer) {
+        self.carrier_gone(now, &peer, out);
+        self.relay_flush(now, peer, out);
+        if self.outbox.has_open(&peer) && !self.courier.carries(&peer) {
             match welcome {
                 Some(next) => self.retry_at(now, &last.user, next),
                 None => self.retry_soon(now, &last.user),
@@ -333,7 +342,9 @@ impl NodeCore {
         c.credit.control += control;
         c.credit.data += data;
         c.credit.bytes += bytes;
+        c.data_written += u64::from(data);
         let peer = c.peer;
+        self.relays_written(conn, out);
         if data > 0 && self.writer(&peer) == Some(conn) {
             self.flush(now, peer, out);
         }

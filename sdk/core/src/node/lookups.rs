@@ -254,8 +254,9 @@ impl NodeCore {
             book.not_before = Some(now.tick.plus(wait));
         }
         if !self.by_peer.contains_key(&peer) {
-            self.links.fail(&LinkKey::Device(peer), false);
-            if users.is_empty() && !self.outbox.has_open(&peer) {
+            let relay = !self.ways(now, &peer).is_empty();
+            self.links.fail(&LinkKey::Device(peer), relay);
+            if users.is_empty() && !self.outbox.has_open(&peer) && !self.upgrades.wanted(&peer) {
                 self.links.go(&LinkKey::Device(peer), LinkState::Disconnected);
             }
         }
@@ -272,6 +273,9 @@ impl NodeCore {
 
     fn dial_over(&mut self, now: Now, op: OpId, outcome: &str, out: &mut Vec<Out>) {
         let Some(dial) = self.dials.remove(&op) else { return };
+        if !self.by_peer.contains_key(&dial.peer) {
+            self.upgrade_failed(now, &dial.peer, out);
+        }
         for user in dial.users {
             if let Some(lookup) = self.lookups.get_mut(&user) {
                 lookup.ladder.dial_ended();
@@ -289,10 +293,11 @@ impl NodeCore {
         let ops: Vec<_> = self.dials.iter().filter(|(_, d)| over(d)).map(|(op, _)| *op).collect();
         for op in ops {
             let peer = self.dials[&op].peer;
-            if !self.by_peer.contains_key(&peer) {
-                self.links.fail(&LinkKey::Device(peer), false);
-            }
             self.dial_over(now, op, "the peer's own attempt won and did not connect", out);
+            if !self.by_peer.contains_key(&peer) {
+                let relay = !self.ways(now, &peer).is_empty();
+                self.links.fail(&LinkKey::Device(peer), relay);
+            }
         }
     }
 
@@ -348,11 +353,17 @@ impl NodeCore {
                 }
             }
             _ => {
+                let mut relay = false;
                 for key in self.link_keys(user) {
-                    self.links.fail(&key, false);
+                    let way = matches!(&key, LinkKey::Device(peer) if !self.ways(now, peer).is_empty());
+                    self.links.fail(&key, way);
+                    relay |= way;
                 }
                 self.retry_later(now, user);
-                self.widen(now, user, out);
+                // a neighbour that was named as a way is none if what waited still waits
+                if !relay || self.outbox.waiting_for(user) > 0 {
+                    self.widen(now, user, out);
+                }
                 out.push(Out::Tell(Event::Unreachable { user: user.clone() }));
             }
         }

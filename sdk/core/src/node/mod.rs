@@ -3,10 +3,13 @@
 mod attempts;
 mod delivery;
 mod gossip;
+mod letters;
 mod links;
 mod lookups;
+mod relays;
 mod routes;
 mod show;
+mod upgrading;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,6 +19,7 @@ use byway_wire::{Frame, Lane, VerifiedRecord, limits};
 use self::attempts::Retry;
 use self::lookups::{Dial, Lookup};
 use self::routes::RouteBook;
+use crate::courier::Courier;
 use crate::inbox::Inbox;
 use crate::io::{Answer, Event, In, InboxKey, Loaded, Out, Refusal, StepOutcome};
 use crate::ladder::StepSpec;
@@ -31,6 +35,7 @@ use crate::relay::Relay;
 use crate::rng::Rng;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
+use crate::upgrade::Upgrades;
 use crate::view::{CoreMetrics, Explanation};
 
 /// Who we are.
@@ -112,6 +117,8 @@ pub struct NodeCore {
     presence: Presence,
     queries: Queries,
     relay: Relay,
+    courier: Courier,
+    upgrades: Upgrades,
 
     lookups: BTreeMap<UserId, Lookup>,
     runs: BTreeMap<OpId, UserId>,
@@ -165,6 +172,8 @@ impl NodeCore {
             presence: Presence::default(),
             queries: Queries::default(),
             relay: Relay::default(),
+            courier: Courier::default(),
+            upgrades: Upgrades::default(),
             lookups: BTreeMap::new(),
             runs: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -242,6 +251,10 @@ impl NodeCore {
             In::Withdrawn { peer } => self.withdrawn(peer),
             In::Ask { op, neighbour, user } => self.ask(now, op, neighbour, user, out),
             In::Forward { op, hop, mail } => self.forward(now, op, hop, mail, out),
+            In::Sealed { op, result } => self.sealed(now, op, result, out),
+            In::Relayed { op, result } => self.relayed(now, op, result, out),
+            In::Admitted { op, admitted } => self.admitted(now, op, admitted, out),
+            In::Opened { op, letter } => self.opened(now, op, letter, out),
         }
         self.settle(now, out);
     }
@@ -255,6 +268,8 @@ impl NodeCore {
             self.presence.deadline(&self.tuning),
             self.queries.deadline(),
             self.relay.deadline(),
+            self.courier.deadline(),
+            self.upgrades.deadline(),
             self.lookups.values().filter_map(|l| l.ladder.deadline()).min(),
             self.dials.values().filter_map(|d| d.grace).min(),
         ];
@@ -283,6 +298,8 @@ impl NodeCore {
             out.push(Out::Answer { op, answer: Answer::Forwarded(Err(error)) });
         }
         self.inbox.expire(now.tick, &self.tuning);
+        self.letters_due(now, out);
+        self.upgrades_due(now, out);
         self.advance_lookups(now, out);
         self.end_graces(now, out);
         self.retry_due(now, out);
@@ -308,6 +325,7 @@ impl NodeCore {
             self.store(Stored::Receive, batch, out);
         }
         self.send_receipts(now, out);
+        self.letters_denied(now, out);
         self.show_messages(out);
         if self.presence.needs_beacon(now, &self.tuning) {
             out.push(Out::SignBeacon);
@@ -356,6 +374,7 @@ impl NodeCore {
         if self.phase == Phase::Running {
             self.end_lookups(now, out);
             self.close_all(now, byway_api::CloseCode::NORMAL, out);
+            self.end_letters();
             self.phase = Phase::Suspended;
         }
     }
@@ -376,6 +395,7 @@ impl NodeCore {
         for book in self.routes.values_mut() {
             book.forgive();
         }
+        self.upgrades.evidence_of_all(now.tick);
         self.announce_soon(now);
         self.announce_due(now, out);
         if self.pool.is_empty() && self.browsing.is_empty() {
@@ -393,6 +413,7 @@ impl NodeCore {
         }
         self.end_lookups(now, out);
         self.close_all(now, byway_api::CloseCode::LEAVING, out);
+        self.end_letters();
         self.phase = Phase::Stopping;
         let op = self.op();
         out.push(Out::Announce { op, leaving: true });
@@ -438,6 +459,7 @@ impl NodeCore {
                 }
                 c.credit.data -= 1;
                 c.credit.bytes -= bytes;
+                c.data_given += 1;
             }
         }
         out.push(Out::Write { conn, frame });

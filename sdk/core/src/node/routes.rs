@@ -23,7 +23,7 @@ const TOLD_FOR: Duration = Duration::from_secs(30);
 pub(super) struct RouteBook {
     /// Way and when it last proved good.
     pub(super) addresses: BTreeMap<SignalAddress, WallTime>,
-    /// Neighbours that a step named as a way, and when.
+    /// Neighbours that a step named as a way, or through whom something came, and when.
     told: BTreeMap<PeerId, Tick>,
     pub(super) score: Score,
     pub(super) failures: u32,
@@ -48,7 +48,7 @@ impl RouteBook {
         }
     }
 
-    fn add_told(&mut self, neighbour: PeerId, now: Tick) {
+    pub(super) fn add_told(&mut self, neighbour: PeerId, now: Tick) {
         self.told.insert(neighbour, now);
         while self.told.len() > TOLD
             && let Some(oldest) = self.told.iter().min_by_key(|(_, t)| **t).map(|(p, _)| *p)
@@ -105,7 +105,10 @@ impl NodeCore {
         let book = self.routes.entry(route.peer).or_default();
         match route.address.via() {
             None => book.add(route.address, seen),
-            Some(neighbour) if neighbour != route.peer => book.add_told(neighbour, now.tick),
+            Some(neighbour) if neighbour != route.peer => {
+                book.add_told(neighbour, now.tick);
+                self.way_found(now, route.peer, out);
+            }
             Some(_) => {}
         }
         true
@@ -135,6 +138,8 @@ impl NodeCore {
                 self.roster_changed = true;
                 self.presence.changed(now.tick);
                 self.anchors_soon(now);
+                self.upgrades.evidence(&record.peer(), now.tick);
+                self.way_found(now, record.peer(), out);
                 true
             }
         }

@@ -87,8 +87,8 @@ impl NodeCore {
         self.roster.device(peer).and_then(|d| d.record())
     }
 
-    /// Neighbours to hand a sealed signal for a device to, best first: those that list a link to it,
-    /// then those that a step has just named.
+    /// Neighbours to hand a sealed envelope for a device to, best first: those that list a link to it,
+    /// then those that a step has just named, or through whom something came from it.
     pub fn ways(&self, now: Now, peer: &PeerId) -> Vec<PeerId> {
         let mut ways = self.roster.reporters(peer, now.tick);
         for told in self.routes.get(peer).into_iter().flat_map(|book| book.told(now.tick)) {
@@ -97,6 +97,9 @@ impl NodeCore {
             }
         }
         ways.retain(|p| self.by_peer.contains_key(p));
+        // the one that carried something lately keeps its place
+        let carrier = self.roster.carrier(peer, now.tick);
+        ways.sort_by_key(|p| Some(*p) != carrier);
         ways
     }
 

@@ -17,12 +17,21 @@ pub(super) struct Row {
     pub(super) reserves: u64,
     pub(super) state: OutboxState,
     pub(super) tries: u32,
+    /// The neighbour that has passed it on last.
+    pub(super) via: Option<PeerId>,
 }
 
 impl Row {
     /// The row of a message whose user has no known device.
     pub(super) const UNBOUND: Self =
-        Self { peer: None, epoch: 0, seq: 0, reserves: 0, state: OutboxState::Queued, tries: 0 };
+        Self { peer: None, epoch: 0, seq: 0, reserves: 0, state: OutboxState::Queued, tries: 0, via: None };
+
+    pub(super) const fn delivery(&self) -> Delivery {
+        match self.state {
+            OutboxState::Queued if self.via.is_some() => Delivery::Relayed,
+            state => delivery(state),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -41,7 +50,12 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn best(&self) -> Delivery {
-        self.rows.iter().map(|r| delivery(r.state)).max().unwrap_or(Delivery::Sending)
+        self.rows.iter().map(Row::delivery).max().unwrap_or(Delivery::Sending)
+    }
+
+    /// No device has it, and it has not been given up.
+    pub(super) fn waits(&self) -> bool {
+        self.best() <= Delivery::Relayed
     }
 
     pub(super) fn row(&mut self, peer: &PeerId) -> Option<&mut Row> {

@@ -7,6 +7,7 @@ use byway_core::io::AskError;
 use byway_wire::{Body, Content, RelayStatus, VerifiedRecord, limits, seal};
 
 use super::{NODE, Signals};
+use crate::engine::letters::seal_key;
 use crate::engine::runtime::{random, timeout};
 use crate::engine::shared::Notice;
 
@@ -59,8 +60,7 @@ impl Signals {
     }
 
     fn seal(&self, to: &VerifiedRecord, signal: Signal, now: WallTime) -> Result<Sealed, SignalError> {
-        let newest = to.seal_keys().iter().filter(|key| key.not_after > now).max_by_key(|key| key.not_after);
-        let Some(key) = newest else {
+        let Some(key) = seal_key(to, now) else {
             return Err(error(SignalErrorKind::NoRecord, "every seal key of the device has ended"));
         };
         let no_random = |e: getrandom::Error| error(SignalErrorKind::LocalFault, "no random bytes").with_source(e);

@@ -134,7 +134,7 @@ impl World {
             self.registry.up && self.nodes[from].attached && self.nodes[to].attached
         } else {
             // the listener of either of the two; both run
-            self.reach(from, to) && self.nodes[to].core.is_some()
+            self.reach(from, to) && !self.kept_apart(from, to) && self.nodes[to].core.is_some()
         };
         if !open {
             return false;
@@ -151,11 +151,8 @@ impl World {
         true
     }
 
-    /// An envelope that the core hands to the shell.
-    pub(super) fn mail(&mut self, at: usize, hop: PeerId, mail: &Sealed) {
-        if mail.to != self.nodes[at].peer {
-            self.violation(at, "got mail for somebody else");
-        }
+    /// A signal that came in an envelope.
+    pub(super) fn mailed_signal(&mut self, at: usize, hop: PeerId, mail: &Sealed) {
         let (Some(sort), Some(dial)) = (mail.envelope.first(), mail.envelope.get(1..9)) else { return };
         let sort = if *sort == 0 { Sort::Offer } else { Sort::Answer };
         let dial = dial.try_into().map_or(0, u64::from_be_bytes);
@@ -227,7 +224,7 @@ impl World {
             // nothing answers; the deadline ends it
             return;
         }
-        if self.random.chance(self.weather.dial_fails) {
+        if self.kept_apart(from, to) || self.random.chance(self.weather.dial_fails) {
             self.dial_fails(id, failure(Retry::Later, false, "no path"));
             return;
         }

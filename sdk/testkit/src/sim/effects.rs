@@ -46,6 +46,10 @@ pub(super) fn label(input: &In) -> (&'static str, [u64; 2]) {
         In::Withdrawn { .. } => ("withdrawn", [0, 0]),
         In::Ask { op, .. } => ("ask", [op.0, 0]),
         In::Forward { op, .. } => ("forward", [op.0, 0]),
+        In::Sealed { op, result } => ("sealed", [op.0, u64::from(result.is_ok())]),
+        In::Relayed { op, result } => ("relayed", [op.0, u64::from(result.is_ok())]),
+        In::Admitted { op, admitted } => ("admitted", [op.0, u64::from(*admitted)]),
+        In::Opened { op, letter } => ("opened", [op.0, u64::from(letter.is_some())]),
         _ => ("other", [0, 0]),
     }
 }
@@ -91,7 +95,10 @@ impl World {
                 let beacon = Beacon { peer: self.nodes[place].peer, at, signature: [0; 64] };
                 self.tell(place, 0, In::Beacon(beacon));
             }
-            Out::Mail { hop, mail } => self.mail(place, hop, &mail),
+            Out::Mail { op, hop, mail } => self.mail(place, op, hop, &mail),
+            Out::Seal { op, to, letter, introduce } => self.seal_letter(place, op, to.peer(), letter, introduce),
+            Out::Relay { op, hop, mail } => self.relay_letter(place, op, hop, mail),
+            Out::Admit { op, .. } => self.tell(place, 0, In::Admitted { op, admitted: true }),
             Out::Answer { op, answer } => self.answer(place, op, answer),
             Out::Tell(event) => self.app_hears(place, event),
             other => unreachable!("an effect that the simulator does not know: {other:?}"),
@@ -182,6 +189,7 @@ impl World {
         match (asked, answer) {
             (Asked::Send(message), Answer::Queued { existing }) => self.queued(place, &message, existing),
             (Asked::Send(message), Answer::Refused(refusal)) => self.refused(place, &message, refusal),
+            (Asked::Handed(relay), Answer::Forwarded(answer)) => self.handed(place, relay, answer),
             (Asked::Done, Answer::Done) | (Asked::Forwarded, Answer::Forwarded(_)) => {}
             (Asked::Routes { run, neighbour }, Answer::Routes(routes)) => self.routes(place, run, neighbour, routes),
             (asked, answer) => self.violation(place, &format!("{asked:?} is answered with {answer:?}")),

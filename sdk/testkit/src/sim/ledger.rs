@@ -21,6 +21,8 @@ pub(super) struct Sent {
     pub(super) short: bool,
     pub(super) accepted_at: Option<u64>,
     refused: bool,
+    /// When it first came to a node, read by its core or on its way there.
+    pub(super) arrived: BTreeMap<usize, u64>,
     /// Nodes where it is durable.
     pub(super) stored: BTreeSet<usize>,
     /// Nodes whose app has seen it.
@@ -47,6 +49,7 @@ impl Sent {
             short,
             accepted_at: None,
             refused: false,
+            arrived: BTreeMap::new(),
             stored: BTreeSet::new(),
             shown: BTreeSet::new(),
             delivered: false,
@@ -124,6 +127,20 @@ impl World {
         if !known {
             self.violation(place, &format!("message {number} is refused: {refusal:?}"));
         }
+    }
+
+    /// A message has come to a node.
+    pub(super) fn arrived_at(&mut self, place: usize, message: &MessageId) {
+        let now = self.now;
+        if let Some(number) = self.number(place, message) {
+            self.ledger.messages[number].arrived.entry(place).or_insert(now);
+        }
+    }
+
+    /// Whom a message is for.
+    pub(super) fn addressee(&self, message: &MessageId) -> Option<UserId> {
+        let number = self.ledger.numbers.get(message)?;
+        self.ledger.messages.get(*number).map(|m| m.to.clone())
     }
 
     /// A message is durable at a node.

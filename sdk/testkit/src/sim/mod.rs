@@ -24,6 +24,7 @@ mod chaos;
 mod dials;
 mod effects;
 mod ledger;
+mod letters;
 mod node;
 mod pipes;
 mod plan;

@@ -23,8 +23,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) enum Asked {
     Send(byway_api::MessageId),
     Done,
-    Routes { run: OpId, neighbour: PeerId },
+    Routes {
+        run: OpId,
+        neighbour: PeerId,
+    },
     Forwarded,
+    /// For the relay request of the core with this id.
+    Handed(OpId),
 }
 
 #[derive(Debug)]
@@ -63,6 +68,8 @@ pub(super) struct Node {
     /// When which device was dialled in the last minute.
     pub(super) dialled: VecDeque<(u64, PeerId)>,
     pub(super) approached: BTreeMap<PeerId, u64>,
+    /// Bytes that it has passed on in the last second: when, whose, how many.
+    pub(super) passed_on: VecDeque<(u64, usize, usize)>,
     /// Batches on their way to the store, and how many of them are being committed.
     pub(super) batches: VecDeque<(OpId, Vec<Write>)>,
     pub(super) committing: usize,
@@ -125,6 +132,7 @@ impl Node {
             dialing: BTreeMap::new(),
             dialled: VecDeque::new(),
             approached: BTreeMap::new(),
+            passed_on: VecDeque::new(),
             batches: VecDeque::new(),
             committing: 0,
             unwritten_at: None,
@@ -312,6 +320,7 @@ impl World {
         n.running.clear();
         n.approached.clear();
         n.dialled.clear();
+        n.passed_on.clear();
         n.batches.clear();
         n.committing = 0;
         n.inbox.clear();

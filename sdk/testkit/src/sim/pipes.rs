@@ -177,6 +177,9 @@ impl World {
             self.violation(node, &format!("wrote to {conn:?}, which has ended: {frame:?}"));
             return;
         };
+        if let Some(far) = self.pipes.get(&id).map(|p| p.ends[1 - side].node) {
+            self.check_written(node, far, &frame);
+        }
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         let end = &mut pipe.ends[side];
         let closed = end.closing.is_some();
@@ -295,7 +298,13 @@ impl World {
                 return;
             }
             match end.wire.pop_front() {
-                Some((_, Parcel::Frame(frame))) => self.feed(node, In::Frame { conn, frame }),
+                Some((_, Parcel::Frame(frame))) => {
+                    if let Frame::Direct(message) = &frame {
+                        let id = message.message;
+                        self.arrived_at(node, &id);
+                    }
+                    self.feed(node, In::Frame { conn, frame });
+                }
                 Some((_, Parcel::End(code))) => {
                     end.down_code = code;
                     self.pipe_down(id, side);
@@ -408,6 +417,11 @@ impl World {
         for side in 0..2 {
             self.down_soon(id, side, CloseCode::LOST);
         }
+    }
+
+    /// Whether two nodes never connect directly.
+    pub(super) fn kept_apart(&self, a: usize, b: usize) -> bool {
+        self.plan.apart.contains(&(a.min(b), a.max(b)))
     }
 
     /// Whether two places reach each other; the registry is beyond all of them.

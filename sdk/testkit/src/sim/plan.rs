@@ -1,5 +1,6 @@
 //! What goes wrong in a run, drawn from the seed before it begins.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::random::Random;
@@ -111,11 +112,18 @@ impl Weather {
     }
 }
 
+/// Pairs that cannot connect directly, of 1,000: what is seen between homes and offices without a server
+/// that forwards packets.
+const APART: u32 = 320;
+
 /// Everything that goes wrong in one run, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) weather: Weather,
     pub(super) faults: Vec<(u64, Fault)>,
+    /// Pairs that never connect directly, the smaller one first. Each has others through whom they reach
+    /// each other.
+    pub(super) apart: BTreeSet<(usize, usize)>,
     /// The registry stays down for the rest of the run, although everything else heals.
     pub(super) registry_dies: bool,
 }
@@ -124,7 +132,7 @@ impl Plan {
     pub(super) fn draw(config: &Config, random: &mut Random) -> Self {
         let weather = Weather::of(config.faults, random);
         let rate = match config.faults {
-            Faults::None => return Self { weather, faults: Vec::new(), registry_dies: false },
+            Faults::None => return Self { weather, faults: Vec::new(), apart: BTreeSet::new(), registry_dies: false },
             Faults::Default => 1,
             Faults::Harsh => 3,
         };
@@ -134,7 +142,29 @@ impl Plan {
         let mut faults: Vec<_> =
             (0..n).map(|_| (random.between(begin, end.max(begin + 1)), Self::fault(config.nodes, random))).collect();
         faults.sort_by_key(|(at, _)| *at);
-        Self { weather, faults, registry_dies: random.chance(250) }
+        let registry_dies = random.chance(250);
+        let apart = if random.chance(250) { BTreeSet::new() } else { Self::keep_apart(config.nodes, random) };
+        Self { weather, faults, apart, registry_dies }
+    }
+
+    /// Every pair with a probability, unless fewer than two others would be left that both can connect to.
+    fn keep_apart(nodes: usize, random: &mut Random) -> BTreeSet<(usize, usize)> {
+        let mut apart = BTreeSet::new();
+        for a in 0..nodes {
+            for b in a + 1..nodes {
+                if random.chance(APART) {
+                    apart.insert((a, b));
+                }
+            }
+        }
+        let between = |apart: &BTreeSet<(usize, usize)>, a: usize, b: usize| {
+            let open = |x: usize, y: usize| !apart.contains(&(x.min(y), x.max(y)));
+            (0..nodes).filter(|n| *n != a && *n != b && open(a, *n) && open(*n, b)).count()
+        };
+        while let Some(lonely) = apart.iter().copied().find(|(a, b)| between(&apart, *a, *b) < 2) {
+            apart.remove(&lonely);
+        }
+        apart
     }
 
     fn fault(nodes: usize, random: &mut Random) -> Fault {
@@ -176,6 +206,9 @@ impl Plan {
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("weather: {:?}", self.weather)];
         lines.extend(self.faults.iter().map(|(at, fault)| format!("{at:>8} ms  {fault}")));
+        if !self.apart.is_empty() {
+            lines.push(format!("never connect directly: {:?}", self.apart));
+        }
         if self.registry_dies {
             lines.push("the registry is down for the rest of the run when everything else heals".into());
         }

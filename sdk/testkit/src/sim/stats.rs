@@ -38,6 +38,16 @@ pub struct Stats {
     pub connects: u64,
     /// Envelopes that nodes forwarded for others.
     pub relayed: u64,
+    /// Messages that a neighbour of their sender has passed on, each time.
+    pub sent_relayed: u64,
+    /// Messages that arrived through a neighbour.
+    pub received_relayed: u64,
+    /// Conversations through a neighbour that became direct.
+    pub upgrades: u64,
+    /// Relays that were killed under a conversation of two that cannot connect.
+    pub failovers: u64,
+    /// Milliseconds from `send` right after that until the message arrived, the longest.
+    pub failover_ms: u64,
     /// Messages that arrived again and were recognised.
     pub duplicates: u64,
     /// Two connections to one peer at once, how often.
@@ -55,6 +65,9 @@ impl Stats {
         self.acknowledged_within_5s += m.delivered_within_5s;
         self.connects += m.connects;
         self.relayed += m.relayed;
+        self.sent_relayed += m.sent_relayed;
+        self.received_relayed += m.received_relayed;
+        self.upgrades += m.upgrades;
         self.duplicates += m.duplicates;
     }
 }
@@ -77,6 +90,11 @@ impl AddAssign<&Self> for Stats {
         self.registry_most_in_10_min = self.registry_most_in_10_min.max(o.registry_most_in_10_min);
         self.connects += o.connects;
         self.relayed += o.relayed;
+        self.sent_relayed += o.sent_relayed;
+        self.received_relayed += o.received_relayed;
+        self.upgrades += o.upgrades;
+        self.failovers += o.failovers;
+        self.failover_ms = self.failover_ms.max(o.failover_ms);
         self.duplicates += o.duplicates;
         self.glares += o.glares;
         self.settled_after_ms = self.settled_after_ms.max(o.settled_after_ms);

@@ -100,6 +100,8 @@ pub(super) struct World {
     /// Running partitions: who is apart.
     pub(super) cuts: Vec<Vec<usize>>,
     pub(super) plan: Plan,
+    /// What was ever sealed, by number.
+    pub(super) letters: Vec<super::letters::Inside>,
     pub(super) weather: Weather,
     /// Since when nothing goes wrong any more.
     pub(super) healed: Option<u64>,
@@ -143,6 +145,7 @@ impl World {
             cuts: Vec::new(),
             weather: plan.weather,
             plan,
+            letters: Vec::new(),
             healed: None,
             ledger: Ledger::default(),
             rest: super::rest::Watch::default(),

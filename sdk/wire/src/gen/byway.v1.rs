@@ -596,6 +596,8 @@ pub mod relay_ack {
         NotConnected = 2,
         Quota = 3,
         TooLarge = 4,
+        /// Not carried at all: expired, or against the relay's policy. Another relay may.
+        Refused = 5,
     }
     impl Status {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -609,6 +611,7 @@ pub mod relay_ack {
                 Self::NotConnected => "NOT_CONNECTED",
                 Self::Quota => "QUOTA",
                 Self::TooLarge => "TOO_LARGE",
+                Self::Refused => "REFUSED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -619,6 +622,7 @@ pub mod relay_ack {
                 "NOT_CONNECTED" => Some(Self::NotConnected),
                 "QUOTA" => Some(Self::Quota),
                 "TOO_LARGE" => Some(Self::TooLarge),
+                "REFUSED" => Some(Self::Refused),
                 _ => None,
             }
         }
