@@ -11,7 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use byway_api::{KeyError, KeyErrorKind, KeyStore, Keys, SealSeed, Secret, WallTime};
 use zeroize::Zeroizing;
 
-const FORMAT: &str = "byway-keys 1";
+const FORMAT: &str = "byway-keys 2";
+/// The same without a sum at the end.
+const FORMAT_WITHOUT_SUM: &str = "byway-keys 1";
 /// A key file holds one device seed and about 28 seal seeds; anything near this is something else.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -19,8 +21,10 @@ const MAX_FILE: u64 = 64 * 1024;
 ///
 /// The file is replaced atomically and synced, so that after a crash either the old or the new keys
 /// are there. On Unix a file that others may read is refused instead of used. The text is a line with
-/// the format's name, one `device <seed>` and one `seal <created, Unix ms> <seed>` per seal key; seeds
-/// are base64url.
+/// the format's name, one `device <seed>`, one `seal <created, Unix ms> <seed>` per seal key and a
+/// `sum` of all that; seeds are base64url. By the sum a file that was cut or changed by accident is told
+/// from a good one: a device must not turn into another one because of a flipped bit. Files of the first
+/// format, which had no sum, are read, and get one at the next save.
 ///
 /// Whoever has this file *is* the device. Copy it to move the device, never to have two.
 #[derive(Clone, Debug)]
@@ -143,7 +147,14 @@ fn write(keys: &Keys) -> Zeroizing<String> {
         push_seed(&mut text, &seal.seed);
     }
     text.push('\n');
+    let sum = sum(&text);
+    text.push_str(&format!("sum {sum:016x}\n"));
     text
+}
+
+/// FNV-1a: no two texts that differ in one byte have the same sum.
+fn sum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn push_seed(text: &mut String, seed: &Secret) {
@@ -151,10 +162,15 @@ fn push_seed(text: &mut String, seed: &Secret) {
 }
 
 fn parse(text: &str) -> Option<Keys> {
-    let mut lines = text.lines();
-    if lines.next()? != FORMAT {
-        return None;
-    }
+    let text = match text.lines().next()? {
+        FORMAT => {
+            let (text, there) = text.split_at_checked(text.rfind("sum ")?)?;
+            (there == format!("sum {:016x}\n", sum(text))).then_some(text)?
+        }
+        FORMAT_WITHOUT_SUM => text,
+        _ => return None,
+    };
+    let mut lines = text.lines().skip(1);
     let device = parse_seed(lines.next()?.strip_prefix("device ")?)?;
     let seal = lines
         .map(|line| {
@@ -258,7 +274,8 @@ mod tests {
         let good = fs::read_to_string(&path).unwrap();
         let damaged = [
             &good[..40],
-            &good.replace("byway-keys 1", "byway-keys 2"),
+            &good.replace("byway-keys 2", "byway-keys 3"),
+            &good.replace("byway-keys 2", "byway-keys 1"),
             "",
             "seal x y",
             &good.replace("seal 2", "seal two"),
@@ -268,6 +285,22 @@ mod tests {
             assert_eq!(file.load().unwrap_err().kind(), KeyErrorKind::Corrupt, "{text:?}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    /// Files without a sum were read as they were: one flipped bit in the seed made another device, and a
+    /// file cut behind a line lost the seal keys that followed, both without a word.
+    #[test]
+    fn a_file_of_the_first_format_is_read_and_gets_a_sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let file = FileKeys::new(&path);
+        file.save(&keys()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text[..text.find("sum ").unwrap()].replace("byway-keys 2", "byway-keys 1");
+        fs::write(&path, first).unwrap();
+        assert_eq!(file.load().unwrap(), Some(keys()));
+        file.save(&keys()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 
     #[test]

@@ -152,11 +152,16 @@ impl KeyStore for BrokenKeys {
             }
             Fault::ForgetsOnReopening if lock(&self.last).is_none() => Ok(None),
             Fault::ForgetsOnFailure if self.failed.load(Ordering::Relaxed) => Ok(None),
-            Fault::LetsOthersRead if mode(&self.file) == OTHERS_MAY_READ => {
+            Fault::LetsOthersRead => {
                 let _one = lock(&self.one_by_one);
-                set_mode(&self.file, 0o600);
+                let ours = mode(&self.file) == OTHERS_MAY_READ;
+                if ours {
+                    set_mode(&self.file, 0o600);
+                }
                 let loaded = self.inner.load();
-                set_mode(&self.file, OTHERS_MAY_READ);
+                if ours {
+                    set_mode(&self.file, OTHERS_MAY_READ);
+                }
                 loaded
             }
             Fault::ReadsAnything => {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::fixture::{KeyStoreFixture, Scratch, keys, load, no_file, save, shows};
@@ -80,6 +81,13 @@ pub async fn keys_that_others_may_read_are_refused(fixture: &dyn KeyStoreFixture
     Ok(Outcome::Kept)
 }
 
+/// Changes the content of a file in place: some file systems wait for the disk when a file is emptied first.
+fn overwrite(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut open = fs::OpenOptions::new().write(true).open(file)?;
+    open.write_all(bytes)?;
+    open.set_len(bytes.len() as u64)
+}
+
 /// A file that was cut, changed in any bit or replaced by something else is `Corrupt`: never no keys, never
 /// other keys, and never replaced.
 pub async fn damage_is_an_error(fixture: &dyn KeyStoreFixture) -> Verdict {
@@ -97,7 +105,7 @@ pub async fn damage_is_an_error(fixture: &dyn KeyStoreFixture) -> Verdict {
     let others = [("zeros", vec![0; good.len()]), ("another text", b"not a key in sight\n".to_vec())];
     let damaged = (0..good.len()).map(cut).chain((0..good.len() * 8).map(flipped));
     for (what, bytes) in damaged.chain(others.map(|(what, bytes)| (what.to_owned(), bytes))) {
-        fs::write(&file, &bytes).map_err(io(&file))?;
+        overwrite(&file, &bytes).map_err(io(&file))?;
         match store.load() {
             Err(e) if e.kind() == byway_api::KeyErrorKind::Corrupt => {}
             Err(e) => return Err(Broken::new(format!("{what}: not Corrupt, but {e}"))),
