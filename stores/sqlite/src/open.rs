@@ -59,6 +59,9 @@ fn connect(path: &Path, more: OpenFlags, busy_timeout: Duration) -> rusqlite::Re
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without this guarantee SQLite, as it is compiled in here (STAT4), plans a statement anew whenever
+    // its arguments change: three times the work for a page of a few rows.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     Ok(conn)
@@ -148,4 +151,30 @@ fn verify(conn: &Connection, path: &Path) -> Result<(), StoreError> {
 
 fn corrupt(detail: String) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, NAME, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Every change of an argument made SQLite parse and plan the statement again, and the best route of
+    /// a user took 70 us instead of 20.
+    #[test]
+    fn a_statement_is_planned_once_for_all_arguments() {
+        let directory = TempDir::new().unwrap();
+        let conn = writer(&directory.path().join("store.db"), &SqliteConfig::default()).unwrap();
+        let mut best = conn
+            .prepare(
+                "SELECT peer_id FROM peer_routes WHERE user_id = ? ORDER BY success_rate DESC, last_seen DESC LIMIT ?",
+            )
+            .unwrap();
+        for user in ["alice", "bob", "carol"] {
+            assert!(!best.exists((user, 1)).unwrap());
+            best.clear_bindings();
+        }
+        assert_eq!(best.get_status(StatementStatus::RePrepare), 0);
+    }
 }
