@@ -184,15 +184,15 @@ impl Mdns {
         let mut state = self.state();
         state.table.doubt(now + self.config.ttl);
         reader.ask_at = now + self.config.ask_every;
-        let events = state.daemon(&self.config)?.browse(&self.config.service);
-        match events {
-            Ok(events) => reader.events = Some(events),
+        let events = match state.daemon(&self.config)?.browse(&self.config.service) {
+            Ok(events) => events,
             Err(_) => {
-                // it has died: the next round begins anew
+                // it has died, or the type is no service's: a new one knows
                 state.daemon = None;
-                reader.events = None;
+                state.daemon(&self.config)?.browse(&self.config.service)?
             }
-        }
+        };
+        reader.events = Some(events);
         Ok(())
     }
 
@@ -339,7 +339,15 @@ impl DiscoveryStep for Mdns {
             tokio::select! {
                 biased;
                 _ = changed.changed() => {}
-                Err(ended) = self.listen(&cover) => return if self.state().left { Ok(()) } else { Err(ended) },
+                Err(ended) = self.listen(&cover) => match ended {
+                    _ if self.state().left => return Ok(()),
+                    // nobody begins a browser again, and this machine may recover
+                    fault if fault.kind() == StepErrorKind::LocalFault => {
+                        tracing::debug!(target: "byway::mdns", %fault, "the LAN cannot be heard now");
+                        sleep_until(Instant::now() + self.config.inspect_every).await;
+                    }
+                    ended => return Err(ended),
+                },
             }
         }
     }
@@ -363,12 +371,12 @@ impl DiscoveryStep for Mdns {
             state.me = Some(tag);
             let before = std::mem::replace(&mut state.announced, infos);
             let surplus: Vec<_> = before.iter().skip(pieces.len()).map(|info| info.get_fullname().to_owned()).collect();
-            let running = state.daemon.is_some();
-            let announced = if running { state.announced.clone() } else { Vec::new() };
-            let daemon = state.daemon(&self.config)?;
-            for info in announced {
-                daemon.register(info)?;
+            let announced = |daemon: &Daemon| state.announced.iter().all(|info| daemon.register(info.clone()).is_ok());
+            if !state.daemon.as_ref().is_some_and(announced) {
+                // none runs, or it has died: a new one announces what there is
+                state.daemon = None;
             }
+            let daemon = state.daemon(&self.config)?;
             (daemon.observer(), surplus)
         };
         for instance in surplus {

@@ -12,7 +12,7 @@ pub enum Interfaces {
     Loopback,
     /// On the interfaces of these names: `"eth0"`.
     Named(Vec<String>),
-    /// On the interfaces that have these addresses.
+    /// On the interfaces that have these addresses when the step begins.
     Having(Vec<IpAddr>),
 }
 

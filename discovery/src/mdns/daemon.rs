@@ -44,6 +44,12 @@ fn failed(what: &str, cause: mdns_sd::Error) -> StepError {
     error(StepErrorKind::LocalFault, what).with_source(cause)
 }
 
+/// Of a running daemon's errors, a text is about what it was asked for; the others are its own.
+fn refused(what: &str, cause: mdns_sd::Error) -> StepError {
+    let kind = if matches!(cause, mdns_sd::Error::Msg(_)) { StepErrorKind::Other } else { StepErrorKind::LocalFault };
+    error(kind, what).with_source(cause)
+}
+
 impl Daemon {
     pub(super) fn start(config: &MdnsConfig) -> Result<Self, StepError> {
         let start = || {
@@ -64,12 +70,12 @@ impl Daemon {
 
     /// Asks for everybody, and tells who answers, those first who have answered before.
     pub(super) fn browse(&self, service: &str) -> Result<Receiver<ServiceEvent>, StepError> {
-        self.handle.browse(service).map_err(|e| failed("the LAN cannot be searched", e))
+        self.handle.browse(service).map_err(|e| refused("the LAN cannot be searched", e))
     }
 
     /// Announces, anew if it was announced before.
     pub(super) fn register(&self, info: ServiceInfo) -> Result<(), StepError> {
-        self.handle.register(info).map_err(|e| failed("this device cannot be announced", e))
+        self.handle.register(info).map_err(|e| refused("this device cannot be announced", e))
     }
 
     pub(super) fn observer(&self) -> Observer {

@@ -282,6 +282,17 @@ async fn a_step_serves_one_network() {
     assert_eq!(refused.kind(), StepErrorKind::Refused);
 }
 
+#[tokio::test]
+async fn a_type_that_is_no_services_is_an_error_at_once() {
+    let mut wrong = config(free_port());
+    wrong.service = "byway".to_owned();
+    let alice = Mdns::new(wrong);
+    let refused = within(alice.announce(&announcement(1, &network(), "alice", 1, 0), &ScriptedMeter::new(0))).await;
+    refused.unwrap_err();
+    within(alice.browse(&Script::new(network()).sightings())).await.unwrap_err();
+    within(alice.find(&Script::new(network()).lookup(&user("bob")))).await.unwrap_err();
+}
+
 /// A sightings view that must not be told anything.
 struct Nobody(NetworkId);
 

@@ -5,11 +5,12 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use byway_api::{Announcement, Bytes, DiscoveryStep, NetworkId, PeerId, SignalAddress, UserId, async_trait};
 use byway_custom_discovery::SharedFolder;
 use byway_testkit::step::broken::{BrokenStep, Fault};
-use byway_testkit::step::{PROMISES, Script, ScriptedMeter, StepFixture, World, boxed, deadline};
+use byway_testkit::step::{Limits, PROMISES, Script, ScriptedMeter, StepFixture, World, boxed, deadline};
 use tempfile::TempDir;
 
 fn network() -> NetworkId {
@@ -56,6 +57,15 @@ impl StepFixture for Shared {
             .browsing(vec![peer(7), peer(8), peer(9)])
             .killed_by(move || fs::remove_dir_all(&gone).unwrap())
             .keeping(folder)
+    }
+
+    /// Who is broken on purpose need not be waited for as long.
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        if self.0.is_some() {
+            limits.patience = Duration::from_secs(1);
+        }
+        limits
     }
 }
 
