@@ -29,8 +29,6 @@
 //! The promise about crashes starts the test binary again, with its own test as the filter and
 //! `BYWAY_KEYS_CRASH` set, and kills that process while it saves.
 
-#![expect(clippy::unused_async, reason = "promises are async, whether they have to wait or not")]
-
 pub mod broken;
 mod crashing;
 mod files;

@@ -27,8 +27,6 @@
 //! gives a module `open` with one `#[test]` per promise. A promise that does not apply (about a
 //! credential that the fixture cannot make) prints `skipped: ...`.
 
-#![expect(clippy::unused_async, reason = "promises are async, whether they have to wait or not")]
-
 pub mod broken;
 mod fixture;
 mod judging;

@@ -1,5 +1,3 @@
-#![expect(clippy::unused_async, reason = "promises are async, whether they have to wait or not")]
-
 use std::time::{Duration, Instant};
 
 use byway_api::RelayErrorKind;
