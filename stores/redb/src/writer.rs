@@ -132,7 +132,8 @@ impl Writer {
         }
         drop(rows);
         let changed = results.iter().flatten().any(|applied| *applied == Applied::Done);
-        if !changed && !(durable && !self.unsaved.is_empty()) {
+        let saves = durable && !self.unsaved.is_empty();
+        if !changed && !saves {
             transaction.abort()?;
             return Ok(results);
         }

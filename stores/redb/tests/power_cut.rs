@@ -97,7 +97,7 @@ async fn a_power_cut_during_recovery_loses_nothing() {
     }
 }
 
-async fn open(bytes: Vec<u8>) -> Option<RedbStore> {
+fn open(bytes: Vec<u8>) -> Option<RedbStore> {
     Disk::holding(bytes).open(config()).ok()
 }
 
@@ -109,7 +109,7 @@ async fn a_lying_disk_is_found_out() {
     let mut losses = 0;
     for _ in 0..CUTS / 5 {
         let (Cut { bytes, acknowledged }, _) = some_cut(made, &events, false, &mut random);
-        let kept = match open(bytes).await {
+        let kept = match open(bytes) {
             Some(store) => acknowledged.is_subset(&batches(&store, "lying disk").await),
             None => false,
         };
@@ -127,7 +127,7 @@ async fn a_commit_that_is_not_durable_is_found_out() {
     let (mut losses, mut opened) = (0, 0);
     for _ in 0..CUTS / 5 {
         let (Cut { bytes, acknowledged }, _) = some_cut(made, &events, true, &mut random);
-        let Some(store) = open(bytes).await else { continue };
+        let Some(store) = open(bytes) else { continue };
         opened += 1;
         let routes = routes(&store).await;
         losses += u64::from(!acknowledged.iter().all(|n| routes.contains(&(n + 1000))));
