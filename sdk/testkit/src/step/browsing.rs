@@ -19,10 +19,10 @@ pub async fn browsing_reports_the_members(fixture: &dyn StepFixture) -> Verdict 
     // A browser may run for ever: until it has seen them all, and then for a moment in which it could
     // see too many.
     let browsing = async {
-        match world.step.browse(&sightings).await {
-            Ok(()) => Ok(std::future::pending::<()>().await),
-            Err(e) => Err(Broken::new(format!("browse failed: {e}"))),
+        if let Err(e) = world.step.browse(&sightings).await {
+            return Err(Broken::new(format!("browse failed: {e}")));
         }
+        std::future::pending().await
     };
     let all_seen = async {
         while !seen().is_superset(&expected) {
@@ -31,7 +31,7 @@ pub async fn browsing_reports_the_members(fixture: &dyn StepFixture) -> Verdict 
         tokio::time::sleep(limits.quiet).await;
     };
     tokio::select! {
-        failed = browsing => failed?,
+        failed = browsing => return failed,
         _ = tokio::time::timeout(limits.patience, all_seen) => {}
     }
     let seen = seen();
