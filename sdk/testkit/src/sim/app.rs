@@ -48,10 +48,15 @@ impl World {
             0..=4 => Some(self.random.between(1_000, 60_000)),
             _ => None,
         };
+        let size = usize::try_from(size).unwrap_or(8);
+        self.send_sized(place, to, size, life);
+    }
+
+    /// Sends a message of that size; its number.
+    pub(super) fn send_sized(&mut self, place: usize, to: usize, size: usize, life: Option<u64>) -> usize {
         let message = MessageId::from_bytes(self.random.bytes());
         let wall = self.clock(place).wall;
         let expires_at = wall.plus(life.map_or(WEEK, Duration::from_millis));
-        let size = usize::try_from(size).unwrap_or(8);
         let user = self.nodes[to].user.clone();
         let number =
             self.ledger.sent(message, Sent::new(place, user.clone(), size, self.now, expires_at, life.is_some()));
@@ -60,6 +65,7 @@ impl World {
             // the same id again: the first one counts
             self.submit(place, message, user, number, size, expires_at);
         }
+        number
     }
 
     fn submit(

@@ -21,6 +21,7 @@ impl World {
                 self.kill(node);
                 self.after(down, Event::Boot(node));
             }
+            Fault::RelayCrash { down } => self.relay_crash(down),
             Fault::Quit { node, down } => {
                 if self.nodes[node].core.is_some() && !self.nodes[node].quitting {
                     self.nodes[node].quitting = true;

@@ -23,6 +23,7 @@ mod app;
 mod chaos;
 mod dials;
 mod effects;
+mod failover;
 mod ledger;
 mod letters;
 mod node;

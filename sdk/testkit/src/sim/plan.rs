@@ -11,6 +11,8 @@ use super::{Config, Faults};
 pub(super) enum Fault {
     /// The process dies; what was not on disk is gone. It starts again after `down`.
     Crash { node: usize, down: u64 },
+    /// The relay between two nodes that cannot connect dies under their conversation, if there is another.
+    RelayCrash { down: u64 },
     /// Two sides that do not reach each other. The registry stands on the side of the others.
     Partition { apart: Vec<usize>, lasts: u64 },
     /// The registry does not answer.
@@ -39,6 +41,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Crash { node, down } => write!(f, "n{node} crashes, back after {down} ms"),
+            Self::RelayCrash { down } => write!(f, "the relay of a conversation crashes, back after {down} ms"),
             Self::Partition { apart, lasts } => write!(f, "nodes {apart:?} cut off for {lasts} ms"),
             Self::RegistryDown { lasts } => write!(f, "registry down for {lasts} ms"),
             Self::RegistrySlow { lasts } => write!(f, "registry slow for {lasts} ms"),
@@ -170,7 +173,8 @@ impl Plan {
     fn fault(nodes: usize, random: &mut Random) -> Fault {
         let node = random.index(nodes);
         match random.between(0, 99) {
-            0..=14 => Fault::Crash { node, down: random.between(50, 1_500) },
+            0..=9 => Fault::Crash { node, down: random.between(50, 1_500) },
+            10..=14 => Fault::RelayCrash { down: random.between(1_500, 20_000) },
             15..=24 => Fault::Crash { node, down: random.between(1_500, 20_000) },
             25..=29 => Fault::Quit { node, down: random.between(500, 20_000) },
             30..=39 => {

@@ -10,6 +10,8 @@ use super::world::{Event, World};
 
 /// A message on a connection that works is acknowledged within this time.
 const PROMPT_MS: u64 = 12_000;
+/// A common neighbour is known as one, and has passed on what waited, within this time.
+const KNOWN_MS: u64 = 45_000;
 /// A command is answered within this time.
 const ANSWER_MS: u64 = 20_000;
 /// Presence converges within this time after the healing.
@@ -108,7 +110,7 @@ impl World {
     }
 
     /// Pairs with exactly one connection, and since when it works.
-    fn pairs(&self) -> BTreeMap<(usize, usize), (usize, u64)> {
+    pub(super) fn pairs(&self) -> BTreeMap<(usize, usize), (usize, u64)> {
         let mut pairs = BTreeMap::new();
         for pipe in self.pipes.values() {
             let [a, b] = &pipe.ends;
@@ -139,6 +141,18 @@ impl World {
                 let pair = pairs.get(&(m.from.min(to), m.from.max(to)));
                 if well(to) && pair.is_some_and(|(n, at)| *n == 1 && *at < since) {
                     late.push((m.from, format!("message {number} waits for n{to}, which is connected")));
+                }
+                let relay = (0..self.nodes.len()).find(|r| {
+                    let known = self.now.saturating_sub(KNOWN_MS);
+                    self.nodes[*r].well(self.now, KNOWN_MS) && super::failover::between(&pairs, m.from, *r, to, known)
+                });
+                if let Some(relay) = relay
+                    && self.kept_apart(m.from, to)
+                    && m.accepted_at.is_none_or(|t| t + KNOWN_MS < self.now)
+                    && self.nodes[m.from].well(self.now, KNOWN_MS)
+                    && self.nodes[to].well(self.now, KNOWN_MS)
+                {
+                    late.push((m.from, format!("message {number} waits for n{to}, although n{relay} is between them")));
                 }
             }
         }

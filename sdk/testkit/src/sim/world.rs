@@ -45,6 +45,8 @@ pub(super) enum Event {
     Fault(usize),
     /// A fault ends.
     Over(Fault, u64),
+    /// A relay was killed a while ago.
+    FailedOver(super::failover::Failover),
     /// A second has passed.
     Second,
 }
@@ -230,6 +232,7 @@ impl World {
             Event::DialLate(dial) => self.dial_late(dial),
             Event::Fault(index) => self.fault(index),
             Event::Over(fault, id) => self.fault_over(fault, id),
+            Event::FailedOver(failover) => self.failed_over(&failover),
             Event::Second => self.second(),
         }
     }
