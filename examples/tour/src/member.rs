@@ -7,21 +7,19 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{Write, stdout};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use byway::api::{Member as Proved, Membership, MembershipError, MembershipErrorKind};
 use byway::discovery::mdns::{Interfaces, MdnsConfig};
-use byway::presets::{Lan, Standard};
-use byway::{
-    Delivery, Inbox, Mdns, Message, MessageId, Network, Node, PeerId, Roster, Sent, Trust, UserId, WallTime, WebRtc,
-};
-use byway_testkit::faults::{Refusals, Refusing};
+use byway::discovery::{CarrierConfig, SocketCarrier, standard_steps};
+use byway::presets::{Bare, Standard};
+use byway::{Delivery, Inbox, Mdns, Message, MessageId, Network, Node, PeerId, Roster, Sent, Trust, UserId, WallTime};
+use byway_testkit::faults::Refusals;
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -29,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::child::protocol::{Command, Line, Listed, Numbers, Request, Shown};
 use crate::child::{PATIENCE, stdin_lines};
+use crate::plugins::{Keep, Way};
 
 /// What a member is told on its command line.
 #[derive(Debug, Parser)]
@@ -51,6 +50,12 @@ pub struct Options {
     /// It looks for members on this machine by multicast DNS, on this UDP port
     #[arg(long, value_name = "PORT")]
     pub mdns: Option<u16>,
+    /// A transport, the preferred one first [default: webrtc]
+    #[arg(long = "transport", value_name = "NAME")]
+    pub transports: Vec<Way>,
+    /// Where messages and routes are kept [default: sqlite, as Byway's presets do]
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<Keep>,
     /// An invite of another member
     #[arg(long)]
     pub invite: Vec<String>,
@@ -116,20 +121,24 @@ async fn serve(options: Options) -> Result<(), Failed> {
 }
 
 async fn start(options: &Options, refusals: &Refusals) -> Result<(Node, Inbox), Failed> {
-    let loopback = WebRtc::default().bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).loopback(true);
+    // Nothing leaves this machine, so the presets for a real network are of no use here.
     let mut builder = match &options.registry {
         Some(url) => Node::builder(Standard::registry(url)),
-        // Nothing leaves this machine: mDNS only where a scenario is about it, and on a port of its own.
-        None => Node::builder(Lan).without_listener().discovery(|ladder| ladder.without(Mdns::NAME)),
+        None => Node::builder(Bare)
+            .discovery(|_| standard_steps(None).into())
+            .signaling(SocketCarrier::new(CarrierConfig::default(), Vec::new())),
     };
-    builder = builder
-        .profile(&options.profile)
-        .join(Network::open(&options.network), &options.user)
-        .transport(Refusing::new(Arc::new(loopback), refusals))
-        .tuning(|tuning| {
-            tuning.anchors = options.anchors.unwrap_or(tuning.anchors);
-            tuning.browse_after = options.browse_after.map_or(tuning.browse_after, Duration::from_secs);
-        });
+    let transports = if options.transports.is_empty() { &[Way::Webrtc][..] } else { &options.transports };
+    for way in transports {
+        builder = way.add(builder, refusals);
+    }
+    if let Some(keep) = options.store {
+        builder = keep.add(builder, &options.profile)?;
+    }
+    builder = builder.profile(&options.profile).join(Network::open(&options.network), &options.user).tuning(|tuning| {
+        tuning.anchors = options.anchors.unwrap_or(tuning.anchors);
+        tuning.browse_after = options.browse_after.map_or(tuning.browse_after, Duration::from_secs);
+    });
     if let Some(address) = options.listener {
         builder = builder.listener(address);
     }
@@ -214,6 +223,7 @@ impl App {
     async fn status(&mut self, id: &str) -> Result<&'static str, Failed> {
         Ok(match self.find(id).await?.status() {
             Delivery::Sending => "sending",
+            Delivery::Relayed => "relayed",
             Delivery::Expired => "expired",
             Delivery::Delivered => "delivered",
             Delivery::Read => "read",

@@ -7,11 +7,14 @@ mod first_contact;
 mod hostile;
 mod invite;
 mod lan;
+mod libp2p;
 mod member_list;
 mod mutual_neighbour;
 mod offline;
 mod registry_offline;
+mod relay;
 mod reuse;
+mod stores;
 
 use futures_util::future::BoxFuture;
 
@@ -39,6 +42,7 @@ pub const ALL: &[&Scenario] = &[
     &cold_restart::SCENARIO,
     &registry_offline::SCENARIO,
     &reuse::SCENARIO,
+    &relay::SCENARIO,
     &offline::SCENARIO,
     &crashes::SENDER,
     &crashes::RECIPIENT,
@@ -46,6 +50,8 @@ pub const ALL: &[&Scenario] = &[
     &hostile::SCENARIO,
     &invite::SCENARIO,
     &lan::SCENARIO,
+    &libp2p::SCENARIO,
+    &stores::SCENARIO,
     &echo_bot::SCENARIO,
 ];
 
