@@ -29,6 +29,7 @@ pub mod cli;
 pub mod janitor;
 pub mod member;
 pub mod narrator;
+pub mod plugins;
 pub mod proxy;
 pub mod report;
 pub mod scenario;

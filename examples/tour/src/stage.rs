@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::child::process::Log;
 use crate::child::{PATIENCE, Person, Process};
 use crate::narrator::Narrator;
+use crate::plugins::{Keep, Way};
 use crate::proxy::{Kind, Mark, Proxy};
 use crate::report::{Failure, Result};
 
@@ -31,6 +32,8 @@ pub struct Plan {
     listener: bool,
     quiet: bool,
     mdns: Option<u16>,
+    transports: Vec<Way>,
+    store: Option<Keep>,
     invites: Vec<String>,
     stolen: Option<String>,
 }
@@ -50,6 +53,8 @@ impl Plan {
             listener: false,
             quiet: false,
             mdns: None,
+            transports: Vec::new(),
+            store: None,
             invites: Vec::new(),
             stolen: None,
         }
@@ -74,6 +79,20 @@ impl Plan {
     #[must_use]
     pub const fn quiet(mut self) -> Self {
         self.quiet = true;
+        self
+    }
+
+    /// It has these transports, the preferred one first.
+    #[must_use]
+    pub fn over(mut self, transports: &[Way]) -> Self {
+        self.transports = transports.to_vec();
+        self
+    }
+
+    /// It keeps messages and routes in this store.
+    #[must_use]
+    pub const fn keeping(mut self, store: Keep) -> Self {
+        self.store = Some(store);
         self
     }
 
@@ -113,6 +132,12 @@ impl Plan {
         }
         if let Some(port) = self.mdns {
             arg("--mdns", &port.to_string());
+        }
+        for way in &self.transports {
+            arg("--transport", &way.name());
+        }
+        if let Some(store) = self.store {
+            arg("--store", &store.name());
         }
         for invite in &self.invites {
             arg("--invite", invite);
