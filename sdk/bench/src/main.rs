@@ -35,6 +35,9 @@ const SECTIONS: &[(&str, Section)] = &[("libp2p", || Box::pin(libp2p::measure())
 const CHILDREN: &[(&str, Child)] = &[
     ("libp2p-idle-raw", || Box::pin(libp2p::idle::raw())),
     ("libp2p-idle-byway", || Box::pin(libp2p::idle::byway())),
+    // For a profiler.
+    ("libp2p-flood-raw", || Box::pin(libp2p::flood_raw())),
+    ("libp2p-flood-byway", || Box::pin(libp2p::flood_byway())),
 ];
 
 #[tokio::main]
@@ -65,7 +68,9 @@ async fn run(mut arguments: impl Iterator<Item = String>) -> Result<bool, Failur
                 Some(section) => wanted.push(section),
                 None => {
                     let known: Vec<_> = SECTIONS.iter().map(|(name, _)| *name).collect();
-                    return Err(format!("{name}: unknown; there are --json and the sections {}", known.join(", ")).into());
+                    return Err(
+                        format!("{name}: unknown; there are --json and the sections {}", known.join(", ")).into()
+                    );
                 }
             },
         }
@@ -85,6 +90,10 @@ async fn run(mut arguments: impl Iterator<Item = String>) -> Result<bool, Failur
             }
         }
     }
-    if json { table::json(&rows) } else { table::table(&rows) }
+    if json {
+        table::json(&rows)
+    } else {
+        table::table(&rows)
+    }
     Ok(measured)
 }

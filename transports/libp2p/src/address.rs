@@ -38,7 +38,11 @@ pub(crate) fn to_dial(peer: &PeerId, to: &SignalAddress) -> Result<Multiaddr, Tr
         }
     }
     let plain = !address.iter().any(|part| matches!(part, Protocol::P2p(_)));
-    if plain && socket(&address).is_some() { Ok(address) } else { Err(wrong("neither TCP nor QUIC over an IP address")) }
+    if plain && socket(&address).is_some() {
+        Ok(address)
+    } else {
+        Err(wrong("neither TCP nor QUIC over an IP address"))
+    }
 }
 
 /// Host and port of a multiaddress, if it is one that can be dialled directly. The device at its end does

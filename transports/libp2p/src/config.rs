@@ -29,7 +29,7 @@ pub struct Config {
     /// How long a closing connection waits for the far side to take what was sent. Default: 2 s.
     pub linger: Duration,
     /// Bytes that wait to be written before `send` waits; as much again may be in the hands of the stream.
-    /// Default: 256 KiB.
+    /// Default: 64 KiB.
     pub send_buffer: usize,
     /// Bytes received and not taken by `recv` at which the connection stops reading, so that the far side
     /// waits; as much again may have been taken at once. 64 bytes are charged for each frame on top of its
@@ -62,7 +62,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(10),
             accept_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(2),
-            send_buffer: 256 << 10,
+            send_buffer: 64 << 10,
             receive_buffer: 1 << 20,
             accept_queue: 64,
             dial_queue: 256,

@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use bytes::Buf;
 use byway_api::{
-    Bytes, ChannelBinding, CloseCode, Connection, PathInfo, PeerId, Received, TransportError, TransportErrorKind as Kind,
+    Bytes, ChannelBinding, CloseCode, Connection, PathInfo, PeerId, Received, TransportError,
+    TransportErrorKind as Kind,
 };
 
+use crate::frames::{self, HEADER, Head};
 use crate::link::Link;
 use crate::{MAX_FRAME, error};
 
@@ -27,34 +30,31 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Libp2pConnection {
     opened: Opened,
-    /// Frames that the receiver has taken out of the link at once.
-    taken: Mutex<VecDeque<Bytes>>,
+    taken: Mutex<Pieces>,
     closed: AtomicBool,
 }
 
 impl Libp2pConnection {
     pub(crate) const fn new(opened: Opened) -> Self {
-        Self { opened, taken: Mutex::new(VecDeque::new()), closed: AtomicBool::new(false) }
+        let taken = Pieces { current: Bytes::new(), more: VecDeque::new() };
+        Self { opened, taken: Mutex::new(taken), closed: AtomicBool::new(false) }
     }
 
     fn poll_recv(&self, cx: &Context<'_>) -> Poll<Received> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Acquire) {
-            taken.clear();
+            *taken = Pieces::default();
         }
         loop {
-            if let Some(frame) = taken.pop_front() {
+            if let Some(frame) = taken.next() {
                 return Poll::Ready(Received::Frame(frame));
             }
-            match self.opened.link.poll_take(cx, &mut taken) {
+            match self.opened.link.poll_take(cx, &mut taken.more) {
                 Poll::Ready(None) => {}
-                Poll::Ready(Some(code)) => {
-                    *taken = VecDeque::new();
-                    return Poll::Ready(Received::Closed(code));
-                }
+                Poll::Ready(Some(code)) => return Poll::Ready(Received::Closed(code)),
                 Poll::Pending => {
                     // The memory of a burst is not kept for ever.
-                    taken.shrink_to(KEPT);
+                    taken.more.shrink_to(KEPT);
                     return Poll::Pending;
                 }
             }
@@ -62,8 +62,27 @@ impl Libp2pConnection {
     }
 }
 
-/// Frames that an idle connection keeps room for.
-const KEPT: usize = 16;
+/// What the receiver has taken out of the link at once: whole frames behind their headers.
+#[derive(Debug, Default)]
+struct Pieces {
+    current: Bytes,
+    more: VecDeque<Bytes>,
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        if self.current.is_empty() {
+            self.current = self.more.pop_front()?;
+        }
+        let head = self.current.first_chunk::<HEADER>().map(|bytes| frames::head(*bytes));
+        let Some(Head::Frame(length)) = head else { unreachable!("the reader has seen whole frames") };
+        self.current.advance(HEADER);
+        Some(self.current.split_to(length))
+    }
+}
+
+/// Pieces that an idle connection keeps room for.
+const KEPT: usize = 4;
 
 #[async_trait]
 impl Connection for Libp2pConnection {
@@ -79,11 +98,11 @@ impl Connection for Libp2pConnection {
         self.opened.path.clone()
     }
 
-    async fn send(&self, frame: Bytes) -> Result<(), TransportError> {
+    async fn send(&self, mut frame: Bytes) -> Result<(), TransportError> {
         if frame.len() > MAX_FRAME {
             return Err(error(Kind::TooLarge, format!("{} bytes; at most {MAX_FRAME} fit", frame.len())));
         }
-        self.opened.link.push(frame).await
+        poll_fn(|cx| self.opened.link.poll_push(cx, &mut frame)).await
     }
 
     async fn recv(&self) -> Result<Received, TransportError> {

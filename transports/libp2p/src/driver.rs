@@ -127,11 +127,8 @@ impl Driver {
         };
         // A port of its own: two dials from listening port to listening port would be one TCP connection
         // with a dialer at each end.
-        let opts = DialOpts::peer_id(theirs)
-            .condition(PeerCondition::Always)
-            .addresses(vec![to])
-            .allocate_new_port()
-            .build();
+        let opts =
+            DialOpts::peer_id(theirs).condition(PeerCondition::Always).addresses(vec![to]).allocate_new_port().build();
         let connection = opts.connection_id();
         self.swarm.behaviour_mut().expect(connection, alive.clone());
         self.next_dial.put(Some(alive));

@@ -299,9 +299,7 @@ struct Open {
 impl Open {
     /// Moves frames; ready with the code when nothing is left to do.
     fn poll(&mut self, cx: &mut Context<'_>, linger: Duration) -> Poll<CloseCode> {
-        if self.link.attend(cx)
-            && self.linger.get_or_insert_with(|| sleep(linger).boxed()).poll_unpin(cx).is_ready()
-        {
+        if self.link.attend(cx) && self.linger.get_or_insert_with(|| sleep(linger).boxed()).poll_unpin(cx).is_ready() {
             return Poll::Ready(CloseCode::LOST);
         }
         if !self.written {

@@ -14,8 +14,8 @@
 //! # Identity
 //! A device has one Ed25519 key, and its [`PeerId`](byway_api::PeerId) *is* the libp2p PeerId of that key.
 //! The transport proves the key itself, in the Noise (or TLS) handshake, so the node lends it the seed
-//! ([`BindContext::identity`]). It is used for that handshake and for nothing else, and erased with the
-//! endpoint. [`Connection::peer`](byway_api::Connection::peer) is the proven device; a dial that finds
+//! ([`BindContext::identity`]). It is used for that handshake and for nothing else, and erased when the
+//! endpoint is bound. [`Connection::peer`](byway_api::Connection::peer) is the proven device; a dial that finds
 //! another one at the address fails with `Handshake`.
 //!
 //! # On the wire

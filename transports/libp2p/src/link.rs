@@ -5,7 +5,6 @@
 //! copied: while one batch is written the next one is filled.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -22,6 +21,9 @@ const LONG: usize = 16 << 10;
 /// What a queued frame costs beside its own bytes.
 const OVERHEAD: usize = 64;
 
+/// Memory for frames that a quiet connection keeps.
+const KEPT: usize = 1 << 10;
+
 /// A batch of frames as they lie in the stream, long ones beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -32,16 +34,28 @@ pub(crate) struct Batch {
 
 impl Batch {
     fn push(&mut self, frame: Bytes) {
-        self.bytes.extend_from_slice(&frames::header(frame.len()));
+        let header = frames::header(frame.len());
         if frame.len() < LONG {
+            self.bytes.reserve(header.len() + frame.len());
+            self.bytes.extend_from_slice(&header);
             self.bytes.extend_from_slice(&frame);
         } else {
+            self.bytes.extend_from_slice(&header);
             self.long.push_back((self.bytes.len(), frame));
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Gives half of the memory back if the last batch was much smaller, so that a burst keeps what it uses,
+    /// and comes down to [`KEPT`] with the few small messages of a quiet connection.
+    pub(crate) fn rest(&mut self, last: usize) {
+        let half = self.bytes.capacity() / 2;
+        if last > 0 && half >= KEPT && 4 * last <= half {
+            self.bytes.shrink_to(half);
+        }
     }
 }
 
@@ -72,8 +86,10 @@ struct Out {
 
 #[derive(Debug, Default)]
 struct Into {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
+    /// Whole frames with their headers; the receiver takes them apart, so that only one processor counts
+    /// the references to a piece.
+    pieces: VecDeque<Bytes>,
+    cost: usize,
     end: Option<CloseCode>,
     /// The task, if it waits for room.
     task: Option<Waker>,
@@ -111,28 +127,19 @@ impl Link {
         }
     }
 
-    /// Queues a frame as soon as there is room.
-    pub(crate) async fn push(&self, frame: Bytes) -> Result<(), TransportError> {
-        let mut frame = Some(frame);
-        poll_fn(|cx| self.poll_push(cx, &mut frame)).await
-    }
-
-    fn poll_push(&self, cx: &Context<'_>, frame: &mut Option<Bytes>) -> Poll<Result<(), TransportError>> {
+    /// Queues a frame, which is taken out, as soon as there is room.
+    pub(crate) fn poll_push(&self, cx: &Context<'_>, frame: &mut Bytes) -> Poll<Result<(), TransportError>> {
         let mut out = lock(&self.out);
         if out.close.is_some() || out.over {
             return Poll::Ready(Err(error(Kind::Closed, "")));
         }
-        let Some(cost) = frame.as_ref().map(|frame| frame.len() + frames::HEADER) else {
-            return Poll::Ready(Ok(()));
-        };
+        let cost = frame.len() + frames::HEADER;
         if out.queued > 0 && out.queued + cost > self.send_buffer {
             out.sender = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if let Some(frame) = frame.take() {
-            out.queued += cost;
-            out.batch.push(frame);
-        }
+        out.queued += cost;
+        out.batch.push(mem::take(frame));
         if mem::take(&mut out.idle) {
             let task = out.task.clone();
             drop(out);
@@ -169,31 +176,23 @@ impl Link {
         Taken::Batch
     }
 
-    /// The memory that the next batch will need is about that of the last one; an idle connection keeps none.
-    pub(crate) fn shrink(&self, to: usize) {
+    /// Nothing waits to be written: the queue gives memory back that the last batches did not need.
+    pub(crate) fn rest(&self, last: usize) {
         let mut out = lock(&self.out);
         if out.batch.is_empty() {
-            out.batch.bytes.shrink_to(to);
+            out.batch.rest(last);
         }
     }
 
-    /// Hands frames to the receiver. They are dropped if nobody wants them any more.
-    pub(crate) fn deliver(&self, frames: &mut VecDeque<Bytes>) {
-        if frames.is_empty() {
-            return;
-        }
-        let bytes: usize = frames.iter().map(|frame| frame.len() + OVERHEAD).sum();
+    /// Hands the receiver a piece of the stream in which whole frames lie, so many of them. It is dropped if
+    /// nobody wants it any more.
+    pub(crate) fn deliver(&self, piece: Bytes, frames: usize) {
         let mut into = lock(&self.into);
         if into.end.is_some() {
-            frames.clear();
             return;
         }
-        into.bytes += bytes;
-        if into.frames.is_empty() {
-            mem::swap(&mut into.frames, frames);
-        } else {
-            into.frames.append(frames);
-        }
+        into.cost += piece.len() + OVERHEAD * frames;
+        into.pieces.push_back(piece);
         let receiver = into.receiver.take();
         drop(into);
         wake(receiver);
@@ -202,25 +201,25 @@ impl Link {
     /// True if the task may read on; else it is woken when it may.
     pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
         let mut into = lock(&self.into);
-        let room = into.bytes < self.receive_buffer || into.end.is_some();
+        let room = into.cost < self.receive_buffer || into.end.is_some();
         if !room {
             into.task = Some(cx.waker().clone());
         }
         room
     }
 
-    /// Takes all frames that wait into `taken`, which is empty; `Some` is the end.
+    /// Takes all pieces that wait into `taken`, which is empty; `Some` is the end.
     pub(crate) fn poll_take(&self, cx: &Context<'_>, taken: &mut VecDeque<Bytes>) -> Poll<Option<CloseCode>> {
         let mut into = lock(&self.into);
-        if into.frames.is_empty() {
+        if into.pieces.is_empty() {
             if let Some(code) = into.end {
                 return Poll::Ready(Some(code));
             }
             into.receiver = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        mem::swap(&mut into.frames, taken);
-        into.bytes = 0;
+        mem::swap(&mut into.pieces, taken);
+        into.cost = 0;
         let task = into.task.take();
         drop(into);
         wake(task);
@@ -231,8 +230,8 @@ impl Link {
     pub(crate) fn close(&self, code: CloseCode) {
         let mut into = lock(&self.into);
         into.end.get_or_insert(code);
-        into.frames = VecDeque::new();
-        into.bytes = 0;
+        into.pieces = VecDeque::new();
+        into.cost = 0;
         let wakers = [into.task.take(), into.receiver.take()];
         drop(into);
         wakers.into_iter().for_each(wake);
@@ -243,7 +242,7 @@ impl Link {
         wakers.into_iter().for_each(wake);
     }
 
-    /// The stream is gone: nothing more can be written, and after the frames that have arrived comes the end.
+    /// The stream is gone: nothing more can be written, and after what has arrived comes the end.
     pub(crate) fn finish(&self, code: CloseCode) {
         let mut into = lock(&self.into);
         into.end.get_or_insert(code);

@@ -1,12 +1,11 @@
 //! The reading half: takes frames out of the stream without copying them again.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
-use byway_api::{Bytes, CloseCode};
+use bytes::BytesMut;
+use byway_api::CloseCode;
 use futures_util::AsyncRead;
 
 use crate::frames::{HEADER, Head, head};
@@ -19,12 +18,11 @@ const MOST: usize = 64 << 10;
 /// Reads frames.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// What has arrived, at the front, and room for more. Frames are split off, so that they share its
-    /// memory; it is renewed when its room is used up, and there is none while nothing arrives.
+    /// What has arrived, at the front, and room for more. Whole frames are split off, and share its memory;
+    /// it is renewed when its room is used up, and there is none while nothing arrives.
     buffer: BytesMut,
     filled: usize,
     size: usize,
-    frames: VecDeque<Bytes>,
 }
 
 /// How reading ended.
@@ -38,7 +36,7 @@ pub(crate) enum Last {
 
 impl Reader {
     pub(crate) fn new() -> Self {
-        Self { buffer: BytesMut::new(), filled: 0, size: LEAST, frames: VecDeque::new() }
+        Self { buffer: BytesMut::new(), filled: 0, size: LEAST }
     }
 
     /// Hands on what arrives, for as long as there is room. `greedy` is for what is left of a stream that
@@ -68,10 +66,8 @@ impl Reader {
             };
             let all = self.filled + n == self.buffer.len();
             self.filled += n;
-            self.size = if all { (2 * self.size).min(MOST) } else { self.size.min((4 * n).max(LEAST)) };
-            let last = self.split();
-            link.deliver(&mut self.frames);
-            if let Some(last) = last {
+            self.size = if all { (2 * self.size).min(MOST) } else { self.size.min((2 * n).max(LEAST)) };
+            if let Some(last) = self.split(link) {
                 return Poll::Ready(Ok(last));
             }
         }
@@ -79,7 +75,7 @@ impl Reader {
 
     /// Sees to it that something can be read, if possible the rest of the frame that has begun.
     fn make_room(&mut self) {
-        let wanted = match self.length() {
+        let wanted = match self.head_at(0) {
             Some(Head::Frame(length)) => HEADER + length,
             _ => HEADER,
         };
@@ -92,24 +88,29 @@ impl Reader {
         self.buffer = buffer;
     }
 
-    /// What the first header says, if it is there.
-    fn length(&self) -> Option<Head> {
-        self.buffer[..self.filled].first_chunk::<HEADER>().map(|bytes| head(*bytes))
+    /// What the header says that begins there, if it is all there.
+    fn head_at(&self, at: usize) -> Option<Head> {
+        self.buffer[at..self.filled].first_chunk::<HEADER>().map(|bytes| head(*bytes))
     }
 
-    fn split(&mut self) -> Option<Last> {
-        loop {
-            match self.length()? {
-                Head::Frame(length) if self.filled < HEADER + length => return None,
-                Head::Frame(length) => {
-                    let mut frame = self.buffer.split_to(HEADER + length);
-                    frame.advance(HEADER);
-                    self.filled -= HEADER + length;
-                    self.frames.push_back(frame.freeze());
+    /// Hands on the whole frames, and says what comes behind them if that is the end.
+    fn split(&mut self, link: &Link) -> Option<Last> {
+        let (mut whole, mut frames) = (0, 0);
+        let last = loop {
+            match self.head_at(whole) {
+                Some(Head::Frame(length)) if whole + HEADER + length <= self.filled => {
+                    whole += HEADER + length;
+                    frames += 1;
                 }
-                Head::End(code) => return Some(Last::Code(code)),
-                Head::Nonsense => return Some(Last::Nonsense),
+                Some(Head::Frame(_)) | None => break None,
+                Some(Head::End(code)) => break Some(Last::Code(code)),
+                Some(Head::Nonsense) => break Some(Last::Nonsense),
             }
+        };
+        if frames > 0 {
+            link.deliver(self.buffer.split_to(whole).freeze(), frames);
+            self.filled -= whole;
         }
+        last
     }
 }

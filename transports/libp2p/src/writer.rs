@@ -10,9 +10,6 @@ use futures_util::AsyncWrite;
 use crate::frames;
 use crate::link::{Batch, Link, Taken};
 
-/// Memory that an idle connection may keep.
-const KEPT: usize = 1 << 10;
-
 /// Writes batches.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
@@ -48,7 +45,7 @@ impl Writer {
             }
             let wrote = std::mem::take(&mut self.written);
             self.batch.bytes.clear();
-            self.batch.bytes.shrink_to(KEPT.max(2 * wrote));
+            self.batch.rest(wrote);
             if self.closing.is_none() {
                 match link.take(&mut self.batch) {
                     Taken::Batch => continue,
@@ -57,8 +54,7 @@ impl Writer {
                         self.batch.bytes.extend_from_slice(&frames::end(code));
                         continue;
                     }
-                    Taken::Nothing if wrote > 0 => link.shrink(KEPT.max(2 * wrote)),
-                    Taken::Nothing => {}
+                    Taken::Nothing => link.rest(wrote),
                 }
             }
             if self.unflushed {

@@ -13,7 +13,11 @@ use support::{bind, loopback, soon, tasks, tasks_fall_to, with};
 #[cfg(target_os = "linux")]
 fn sockets() -> usize {
     let names = std::fs::read_dir("/proc/self/fd").unwrap();
-    names.filter(|fd| std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))).count()
+    names
+        .filter(|fd| {
+            std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+        })
+        .count()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -56,9 +60,7 @@ async fn two_thousand_dials_and_drops_leave_nothing_behind() {
         }
     }
     assert!(open > 0 && dropped > 0, "{open} were open and {dropped} dropped");
-    let last = async {
-        while let Some(Incoming::Connection(_)) = at_hand(&*bob.endpoint).await {}
-    };
+    let last = async { while let Some(Incoming::Connection(_)) = at_hand(&*bob.endpoint).await {} };
     last.await;
     tasks_fall_to(idle).await;
     assert!(sockets() <= listening, "{} sockets instead of {listening}", sockets());

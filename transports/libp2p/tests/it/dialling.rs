@@ -83,8 +83,7 @@ async fn a_full_queue_of_dials_is_refused_loudly() {
     let bob = bind(&loopback(), 2).await;
     // The endpoint's task does not run between these polls: there is one thread.
     let mut dials: Vec<_> = (0..=ROOM).map(|_| ann.endpoint.dial(bob.peer, &bob.address)).collect();
-    let polled: Vec<_> =
-        poll_fn(|cx| Poll::Ready(dials.iter_mut().map(|dial| dial.as_mut().poll(cx)).collect())).await;
+    let polled: Vec<_> = poll_fn(|cx| Poll::Ready(dials.iter_mut().map(|dial| dial.as_mut().poll(cx)).collect())).await;
     assert!(polled[..ROOM].iter().all(Poll::is_pending));
     match &polled[ROOM] {
         Poll::Ready(Err(e)) => assert_eq!(e.kind(), Kind::Busy, "{e}"),
@@ -131,7 +130,8 @@ async fn dials_that_cross_in_any_phase_make_one_connection() {
             tokio::time::sleep(delay).await;
             bob.endpoint.dial(ann.peer, &ann.address).await
         };
-        let (one, other) = soon("two dials", async { tokio::join!(ann.endpoint.dial(bob.peer, &bob.address), late) }).await;
+        let (one, other) =
+            soon("two dials", async { tokio::join!(ann.endpoint.dial(bob.peer, &bob.address), late) }).await;
         match (one, other) {
             (Ok(near), Err(e)) => {
                 assert_eq!(e.kind(), Kind::Superseded, "round {round}: {e}");

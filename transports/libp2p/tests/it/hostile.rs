@@ -166,7 +166,9 @@ async fn frames_may_come_byte_by_byte() {
     for byte in [0, 0, 0, 2, 7, 8, 0, 0, 0, 0, 0xff, 0xff, 0x10, 0x92] {
         stranger.write(&[byte]).await;
     }
-    for expected in [Received::Frame(vec![7, 8].into()), Received::Frame(vec![].into()), Received::Closed(CloseCode(4_242))] {
+    for expected in
+        [Received::Frame(vec![7, 8].into()), Received::Frame(vec![].into()), Received::Closed(CloseCode(4_242))]
+    {
         assert_eq!(soon("a frame", far.recv()).await.unwrap(), expected);
     }
 }
