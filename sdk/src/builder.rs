@@ -182,7 +182,8 @@ impl Builder {
     /// # Errors
     /// [`BuildError`] with every problem that was found. Nothing is left open then.
     pub async fn spawn(self) -> Result<(Node, Inbox), BuildError> {
-        crate::spawn::spawn(self).await
+        // Large, and awaited once: not a part of every future around it.
+        Box::pin(crate::spawn::spawn(self)).await
     }
 }
 

@@ -231,9 +231,7 @@ impl NodeCore {
         }
         self.pin(now, &user, peer, sender.member().authorized_by, out);
         if hop != peer {
-            self.roster.relayed(&peer, hop, now.tick);
             self.routes.entry(peer).or_default().add_told(hop, now.tick);
-            self.roster_changed = true;
         }
         self.bind(now, &user, out);
         match letter {
@@ -244,18 +242,30 @@ impl NodeCore {
                 if cfg!(sim_bug = "relay_dedup_lost") {
                     message.epoch += self.metrics.received_relayed;
                 }
-                if self.inbox.arrived(now, &self.tuning, peer, &user, message) == inbox::Verdict::Duplicate {
-                    self.metrics.duplicates += 1;
+                match self.inbox.arrived(now, &self.tuning, peer, &user, message) {
+                    inbox::Verdict::Taken => self.came_through(now, peer, hop),
+                    // a relay may show an old envelope again: no sign of life
+                    inbox::Verdict::Duplicate => self.metrics.duplicates += 1,
+                    inbox::Verdict::Refused => {}
                 }
                 if !self.by_peer.contains_key(&peer) {
                     self.upgrades.used(peer, now.tick, &self.tuning, false);
                 }
             }
             Letter::Receipts(receipts) => {
+                self.came_through(now, peer, hop);
                 self.courier.introduced(peer, self.me.record.seq());
                 self.receipts(now, peer, &receipts, out);
             }
         }
         self.flush(now, peer, out);
+    }
+
+    /// Something new came from a device: it is there, behind that neighbour.
+    fn came_through(&mut self, now: Now, peer: PeerId, hop: PeerId) {
+        if hop != peer {
+            self.roster.relayed(&peer, hop, now.tick);
+            self.roster_changed = true;
+        }
     }
 }

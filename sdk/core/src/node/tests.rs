@@ -1,5 +1,7 @@
 //! The whole core against a few scripted peers: bugs that only several machines together can have.
 
+mod relaying;
+
 use bytes::Bytes;
 use byway_api::{Applied, CloseCode, Instance, MessageId, PathKind, Retry, Secret, SignalAddress, WallTime, Write};
 use byway_wire::{DeviceKey, Direct, NetworkState, OpenMembership, PeerHello, RecordDraft, issue_self_token};

@@ -102,10 +102,8 @@ impl World {
     /// no more than its quota.
     pub(super) fn check_written(&mut self, place: usize, far: usize, frame: &Frame) {
         match frame {
-            Frame::Direct(message) => {
-                if self.addressee(&message.message).is_some_and(|to| to != self.nodes[far].user) {
-                    self.violation(place, &format!("wrote a message in the clear to n{far}, which it is not for"));
-                }
+            Frame::Direct(message) if self.addressee(&message.message).is_some_and(|to| to != self.nodes[far].user) => {
+                self.violation(place, &format!("wrote a message in the clear to n{far}, which it is not for"));
             }
             Frame::Relay(relay) => {
                 let Some(inside) = self.inside(&relay.mail) else { return };
