@@ -54,10 +54,8 @@ pub(crate) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
         Protocol::Ip6(ip) => ip.into(),
         _ => return None,
     };
-    let port = match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), None) | (Protocol::Udp(port), Some(Protocol::QuicV1)) => port,
-        _ => return None,
-    };
+    let protocols = (parts.next()?, parts.next());
+    let ((Protocol::Tcp(port), None) | (Protocol::Udp(port), Some(Protocol::QuicV1))) = protocols else { return None };
     parts.next().is_none().then_some(SocketAddr::new(ip, port))
 }
 

@@ -74,8 +74,8 @@ pub(crate) async fn refuse(stream: &mut Stream, code: CloseCode) -> io::Result<(
     stream.write_all(&[NO, high, low]).await?;
     stream.flush().await?;
     let mut rest = [0; 1];
-    stream.read(&mut rest).await?;
-    Ok(())
+    // Whatever still comes: it has been read, or the stream has ended.
+    stream.read(&mut rest).await.map(|_| ())
 }
 
 fn violation(text: String) -> io::Error {
