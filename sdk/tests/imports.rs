@@ -18,8 +18,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("byway-transport-webrtc", &["byway-api"]),
     ("byway-transport-libp2p", &["byway-api"]),
     ("byway-store-memory", &["byway-api"]),
-    ("byway-store-redb", &["byway-api"]),
-    ("byway-store-sqlite", &["byway-api"]),
+    ("byway-store-redb", &["byway-api", "byway-store-file"]),
+    ("byway-store-file", &["byway-api"]),
+    ("byway-store-sqlite", &["byway-api", "byway-store-file"]),
     ("byway-discovery", &["byway-api", "byway-wire", "byway-socket"]),
     ("byway-registry", &["byway-api", "byway-wire", "byway-socket"]),
     (

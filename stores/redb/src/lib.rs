@@ -28,10 +28,8 @@ mod codec;
 mod config;
 mod error;
 mod keys;
-mod lock;
 mod open;
 mod page;
-mod queue;
 mod reader;
 mod row;
 mod rows;
@@ -52,12 +50,12 @@ use tokio::sync::{Mutex, oneshot};
 
 pub use crate::config::RedbConfig;
 use crate::error::NAME;
-use crate::lock::Lock;
 use crate::open::Medium;
-use crate::queue::Queue;
 use crate::reader::Request;
 use crate::session::Session;
 use crate::writer::{Job, Writer};
+use byway_store_file::lock::{self, Lock};
+use byway_store_file::queue::Queue;
 
 /// The most writes in a batch and the most rows in a page.
 const MAX_BATCH: usize = 4096;
@@ -104,7 +102,7 @@ impl RedbStore {
     /// As `open`.
     pub fn open_with(path: impl AsRef<Path>, config: RedbConfig) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let lock = lock::acquire(path)?;
+        let lock = lock::acquire(path, NAME)?;
         open::create(path, &config)?;
         let name = path.display().to_string();
         Self::start(Medium { name, open: storage::of_file(path.to_owned()), config }, Some(lock))

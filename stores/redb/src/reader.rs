@@ -5,8 +5,8 @@ use std::sync::Arc;
 use byway_api::{Key, Load, Row, StoreError};
 use tokio::sync::oneshot;
 
-use crate::queue::{Queue, Taken};
 use crate::session::Session;
+use byway_store_file::queue::{Queue, Taken};
 
 /// A load that waits.
 pub(crate) struct Request {

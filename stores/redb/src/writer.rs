@@ -9,13 +9,13 @@ use redb::{Database, Durability};
 use tokio::sync::oneshot;
 
 use crate::error::{Failure, NAME};
-use crate::lock::Lock;
 use crate::open::Medium;
-use crate::queue::{Queue, Taken};
 use crate::reader::{Abandon, Request};
 use crate::rows::Rows;
 use crate::session::Session;
 use crate::write;
+use byway_store_file::lock::Lock;
+use byway_store_file::queue::{Queue, Taken};
 
 /// A batch that waits.
 pub(crate) struct Job {

@@ -67,13 +67,7 @@ pub(crate) fn of(path: &Path, error: Error) -> StoreError {
 
 /// An error of the file system that did not come through SQLite.
 pub(crate) fn io(detail: String, error: std::io::Error) -> StoreError {
-    use std::io::ErrorKind;
-    let kind = match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreErrorKind::DiskFull,
-        _ => StoreErrorKind::Io,
-    };
-    StoreError::new(kind, NAME, detail).with_source(error)
+    byway_store_file::io_error(NAME, detail, error)
 }
 
 #[cfg(test)]

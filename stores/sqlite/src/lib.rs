@@ -24,10 +24,8 @@
 mod column;
 mod config;
 mod error;
-mod lock;
 mod open;
 mod page;
-mod queue;
 mod quick;
 mod reader;
 mod schema;
@@ -46,11 +44,12 @@ use tokio::sync::{Mutex, oneshot};
 
 pub use crate::config::SqliteConfig;
 use crate::error::NAME;
-use crate::queue::Queue;
 use crate::quick::Quick;
 use crate::reader::Request;
 use crate::session::Session;
 use crate::writer::{Job, Reading};
+use byway_store_file::lock;
+use byway_store_file::queue::Queue;
 
 /// The most writes in a batch and the most rows in a page.
 pub(crate) const MAX_BATCH: usize = 4096;
@@ -99,7 +98,7 @@ impl SqliteStore {
     /// As `open`.
     pub fn open_with(path: impl AsRef<Path>, config: SqliteConfig) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let lock = lock::acquire(path)?;
+        let lock = lock::acquire(path, NAME)?;
         let write = open::writer(path, &config)?;
         let read = open::reader(path, config.busy_timeout)?;
         let quick = Arc::new(Quick::new(open::reader(path, Duration::ZERO)?));

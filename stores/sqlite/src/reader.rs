@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::page;
-use crate::queue::{Queue, Taken};
 use crate::session::Session;
+use byway_store_file::queue::{Queue, Taken};
 
 /// A load that waits.
 pub(crate) struct Request {

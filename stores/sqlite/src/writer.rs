@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 
 use crate::config::SqliteConfig;
 use crate::error;
-use crate::lock::Lock;
-use crate::queue::{Queue, Taken};
 use crate::quick::Quick;
 use crate::reader::{Abandon, Request};
 use crate::session::Session;
 use crate::{schema, write};
+use byway_store_file::lock::Lock;
+use byway_store_file::queue::{Queue, Taken};
 
 /// A batch that waits.
 pub(crate) struct Job {

@@ -9,11 +9,11 @@ use tokio::sync::Semaphore;
 
 /// The queue has ended.
 #[derive(Debug)]
-pub(crate) struct Ended;
+pub struct Ended;
 
 /// Why [`Queue::take`] returned.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub enum Taken {
     /// At least one item.
     Some,
     /// None until the deadline.
@@ -22,7 +22,8 @@ pub(crate) enum Taken {
     Ended,
 }
 
-pub(crate) struct Queue<T> {
+/// A bounded queue with one consumer, which may block.
+pub struct Queue<T> {
     /// Held while waiting for room. It is fair, so that a full queue keeps the order of the calls.
     order: tokio::sync::Mutex<()>,
     room: Semaphore,
@@ -44,8 +45,8 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that holds items of `bound` weight in all.
-    pub(crate) fn new(bound: usize) -> Self {
+    /// A queue that holds items of `bound` weight in all; a heavier item fits alone.
+    pub fn new(bound: usize) -> Self {
         let bound = bound.clamp(1, u32::MAX as usize >> 3);
         Self {
             order: tokio::sync::Mutex::new(()),
@@ -61,7 +62,10 @@ impl<T> Queue<T> {
     }
 
     /// Appends, waiting for room. Dropping the future appends nothing.
-    pub(crate) async fn push(&self, item: T, weight: usize) -> Result<(), Ended> {
+    ///
+    /// # Errors
+    /// [`Ended`]; the item is dropped then.
+    pub async fn push(&self, item: T, weight: usize) -> Result<(), Ended> {
         let weight = weight.min(self.bound);
         let turn = self.order.lock().await;
         let permits = u32::try_from(weight).unwrap_or(u32::MAX);
@@ -78,8 +82,8 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Moves everything that waits to `into`, waiting for the first until `deadline`.
-    pub(crate) fn take(&self, into: &mut Vec<T>, deadline: Option<Instant>) -> Taken {
+    /// Moves everything that waits to `into`, waiting for the first until `deadline`. Blocks.
+    pub fn take(&self, into: &mut Vec<T>, deadline: Option<Instant>) -> Taken {
         let mut waiting = self.lock();
         while waiting.items.is_empty() {
             if waiting.ended {
@@ -99,14 +103,14 @@ impl<T> Queue<T> {
     }
 
     /// Nothing is accepted any more; what waits is still taken.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         self.room.close();
         self.lock().ended = true;
         self.arrival.notify_one();
     }
 
     /// Ends the queue and drops what waits: its consumer is gone.
-    pub(crate) fn abandon(&self) {
+    pub fn abandon(&self) {
         self.end();
         let left = std::mem::take(&mut self.lock().items);
         drop(left);
