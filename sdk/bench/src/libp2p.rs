@@ -2,14 +2,12 @@
 
 pub(crate) mod byway;
 pub(crate) mod idle;
-mod nodes;
 mod raw;
 
-use std::time::{Duration, Instant};
-
+use crate::cost::{Cost, Rounds};
 use crate::stats::median;
 use crate::table::Row;
-use crate::{Failure, process};
+use crate::{Failure, nodes, process};
 
 const ROUNDS: usize = 7;
 const CHILDREN: usize = 3;
@@ -20,38 +18,17 @@ const LEAST_SHARE: f64 = 0.80;
 const MOST_CPU: f64 = 1.20;
 const MOST_MEMORY: f64 = 1.30;
 
-/// What one flood cost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost {
-    messages: usize,
-    time: Duration,
-    cpu: Duration,
-}
-
-impl Cost {
-    /// Of what happens in `work`.
-    async fn of(messages: usize, work: impl Future<Output = Result<(), Failure>>) -> Result<Self, Failure> {
-        let (cpu, start) = (process::cpu()?, Instant::now());
-        work.await?;
-        Ok(Self { messages, time: start.elapsed(), cpu: process::cpu()? - cpu })
-    }
-
-    fn rate(&self) -> f64 {
-        self.messages as f64 / self.time.as_secs_f64()
-    }
-
-    fn cpu_each(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e9 / self.messages as f64
-    }
-}
-
 pub(crate) async fn measure() -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for (size, messages) in [(100, 3_000_000), (1_024, 600_000), (FULL, 10_000)] {
         rows.extend(flood(size, messages).await?);
     }
     rows.push(memory().await?);
-    rows.push(nodes::measure().await?);
+    let endpoints = byway::endpoints(1).await?;
+    let bare = endpoints.connect().await?;
+    rows.push(nodes::measure("libp2p", &bare, |node| node.transport(byway::loopback())).await?);
+    bare.hang_up().await;
+    endpoints.close().await;
     Ok(rows)
 }
 
@@ -62,26 +39,24 @@ pub(crate) async fn flood_raw() -> Result<f64, Failure> {
 
 /// The same of ours.
 pub(crate) async fn flood_byway() -> Result<f64, Failure> {
-    Ok(byway::Pair::connect().await?.flood(100, PROFILED).await?.cpu_each())
+    let endpoints = byway::endpoints(1).await?;
+    Ok(endpoints.connect().await?.flood(100, PROFILED).await?.cpu_each())
 }
 
 async fn flood(size: usize, messages: usize) -> Result<[Row; 2], Failure> {
     let mut rival = raw::Pair::connect().await?;
-    let ours = byway::Pair::connect().await?;
+    let endpoints = byway::endpoints(1).await?;
+    let ours = endpoints.connect().await?;
     rival.flood(size, messages / 10).await?;
     ours.flood(size, messages / 10).await?;
-    let (mut theirs, mut own) = (Vec::new(), Vec::new());
+    let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
-        theirs.push(rival.flood(size, messages).await?);
-        own.push(ours.flood(size, messages).await?);
+        let theirs = rival.flood(size, messages).await?;
+        rounds.add(ours.flood(size, messages).await?, theirs);
     }
-    ours.close().await;
-    let each = |of: fn(&Cost) -> f64, costs: &[Cost]| median(&costs.iter().map(of).collect::<Vec<_>>());
-    let shares = |of: fn(&Cost) -> f64| {
-        let pairs = own.iter().zip(&theirs);
-        median(&pairs.map(|(own, theirs)| of(own) / of(theirs)).collect::<Vec<_>>())
-    };
-    let (share, cpu) = (shares(Cost::rate), shares(Cost::cpu_each));
+    ours.hang_up().await;
+    endpoints.close().await;
+    let (rate, cpu) = (rounds.medians(Cost::rate), rounds.medians(Cost::cpu_each));
     let how = format!(
         "medians of {ROUNDS} rounds in turn, {messages} messages one way, TCP on loopback, both ends in this process"
     );
@@ -91,25 +66,15 @@ async fn flood(size: usize, messages: usize) -> Result<[Row; 2], Failure> {
                 "libp2p: messages/s of {size} B, `send` by `send`, against libp2p's stream with 64 KiB writes"
             ),
             target: format!("≥ {:.0} %", LEAST_SHARE * 100.0),
-            value: format!(
-                "{:.0} % ({:.0} k against {:.0} k)",
-                share * 100.0,
-                each(Cost::rate, &own) / 1e3,
-                each(Cost::rate, &theirs) / 1e3
-            ),
-            met: share >= LEAST_SHARE,
+            value: format!("{:.0} % ({:.0} k against {:.0} k)", rate.share * 100.0, rate.own / 1e3, rate.theirs / 1e3),
+            met: rate.share >= LEAST_SHARE,
             how: how.clone(),
         },
         Row {
             figure: format!("libp2p: processor time per message of {size} B, both ends, against the same"),
             target: format!("≤ {:.0} %", MOST_CPU * 100.0),
-            value: format!(
-                "{:.0} % ({:.0} ns against {:.0} ns)",
-                cpu * 100.0,
-                each(Cost::cpu_each, &own),
-                each(Cost::cpu_each, &theirs)
-            ),
-            met: cpu <= MOST_CPU,
+            value: format!("{:.0} % ({:.0} ns against {:.0} ns)", cpu.share * 100.0, cpu.own, cpu.theirs),
+            met: cpu.share <= MOST_CPU,
             how,
         },
     ])

@@ -5,16 +5,29 @@
 //! cargo run --release --manifest-path sdk/bench/Cargo.toml --target-dir target -- libp2p # one
 //! ```
 //!
+//! | section | against | takes |
+//! |---|---|---|
+//! | `webrtc` | the stock `webrtc` crate; the sans-IO crate `rtc` alone, in memory; nodes against the bare transport | 90 s |
+//! | `stores` | each durable store with one commit per call, on the disk of the working directory | 70 s |
+//! | `libp2p` | libp2p's own stream; nodes against the bare transport | 60 s |
+//!
 //! `--json` prints JSON. This is a benchmark, no test: a figure that is not reached is printed as MISSED,
-//! and the exit code says only whether everything could be measured.
+//! one without a target is there to be compared, and the exit code says only whether everything could be
+//! measured. Only ratios mean anything on a machine that others use too.
 //!
 //! A section is a file: an entry in [`SECTIONS`], a function that gives rows. What has to be measured in a
 //! process of its own (memory) is an entry in [`CHILDREN`], run with [`process::child`].
 
+mod cost;
+mod idle;
 mod libp2p;
+mod nodes;
+mod pair;
 mod process;
 mod stats;
+mod stores;
 mod table;
+mod webrtc;
 
 use std::process::ExitCode;
 
@@ -30,14 +43,22 @@ type Section = fn() -> BoxFuture<'static, Result<Vec<Row>, Failure>>;
 /// Measures one number in a process of its own.
 type Child = fn() -> BoxFuture<'static, Result<f64, Failure>>;
 
-const SECTIONS: &[(&str, Section)] = &[("libp2p", || Box::pin(libp2p::measure()))];
+const SECTIONS: &[(&str, Section)] = &[
+    ("webrtc", || Box::pin(webrtc::measure())),
+    ("stores", || Box::pin(stores::measure())),
+    ("libp2p", || Box::pin(libp2p::measure())),
+];
 
 const CHILDREN: &[(&str, Child)] = &[
     ("libp2p-idle-raw", || Box::pin(libp2p::idle::raw())),
     ("libp2p-idle-byway", || Box::pin(libp2p::idle::byway())),
+    ("webrtc-idle-raw", || Box::pin(webrtc::idle::raw())),
+    ("webrtc-idle-byway", || Box::pin(webrtc::idle::byway())),
     // For a profiler.
     ("libp2p-flood-raw", || Box::pin(libp2p::flood_raw())),
     ("libp2p-flood-byway", || Box::pin(libp2p::flood_byway())),
+    ("webrtc-flood-raw", || Box::pin(webrtc::flood_raw())),
+    ("webrtc-flood-byway", || Box::pin(webrtc::flood_byway())),
 ];
 
 #[tokio::main]

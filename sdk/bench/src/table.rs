@@ -6,6 +6,7 @@ use serde_json::json;
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) figure: String,
+    /// Empty: none, it is there to be compared.
     pub(crate) target: String,
     pub(crate) value: String,
     pub(crate) met: bool,
@@ -15,7 +16,11 @@ pub(crate) struct Row {
 
 impl Row {
     const fn verdict(&self) -> &'static str {
-        if self.met { "MET" } else { "MISSED" }
+        match (self.target.is_empty(), self.met) {
+            (true, _) => "",
+            (_, true) => "MET",
+            (_, false) => "MISSED",
+        }
     }
 }
 

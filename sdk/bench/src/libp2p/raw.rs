@@ -18,8 +18,8 @@ use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, noi
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Cost;
 use crate::Failure;
+use crate::cost::Cost;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/bench/1");
 const WRITE: usize = 64 << 10;

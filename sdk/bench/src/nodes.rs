@@ -1,4 +1,4 @@
-//! Messages a second from node to node over libp2p, against the same messages over a bare connection.
+//! Messages a second from node to node, against the same messages over a bare connection of the same transport.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 
-use super::byway::{Pair, loopback};
 use crate::Failure;
+use crate::pair::Pair;
 use crate::stats::median;
 use crate::table::Row;
 
@@ -26,25 +26,26 @@ const FINISHING: usize = 256;
 const SHARE: f64 = 0.20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn measure() -> Result<Row, Failure> {
+/// Gives a node its transport, and what that needs to connect.
+pub(crate) type Over = fn(Builder) -> Builder;
+
+pub(crate) async fn measure(transport: &str, bare: &Pair, over: Over) -> Result<Row, Failure> {
     let body = Bytes::from(vec![7; SIZE]);
-    let bare = Pair::connect().await?;
-    let mut nodes = Nodes::start().await?;
-    coalesced(&bare, &body, BARE_MESSAGES / 10).await?;
+    let mut nodes = Nodes::start(over).await?;
+    coalesced(bare, &body, BARE_MESSAGES / 10).await?;
     nodes.flood(&body, NODE_MESSAGES / 10).await?;
     let (mut rival, mut ours, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let there = coalesced(&bare, &body, BARE_MESSAGES).await?;
+        let there = coalesced(bare, &body, BARE_MESSAGES).await?;
         let here = nodes.flood(&body, NODE_MESSAGES).await?;
         shares.push(here / there);
         rival.push(there);
         ours.push(here);
     }
-    bare.close().await;
     nodes.stop().await?;
     let share = median(&shares);
     Ok(Row {
-        figure: "libp2p: messages/s, node to node, against the bare connection with the same frames".to_owned(),
+        figure: format!("{transport}: messages/s, node to node, against the bare connection with the same frames"),
         target: format!("≥ {:.0} %", SHARE * 100.0),
         value: format!("{:.0} % ({:.0} k against {:.0} k)", share * 100.0, median(&ours) / 1e3, median(&rival) / 1e3),
         met: share >= SHARE,
@@ -101,9 +102,9 @@ struct Nodes {
 }
 
 impl Nodes {
-    async fn start() -> Result<Self, Failure> {
-        let (bob, mut inbox) = member("bob").spawn().await?;
-        let (alice, alices) = member("alice").bootstrap(bob.invite()?).spawn().await?;
+    async fn start(over: Over) -> Result<Self, Failure> {
+        let (bob, mut inbox) = over(member("bob")).spawn().await?;
+        let (alice, alices) = over(member("alice")).bootstrap(bob.invite()?).spawn().await?;
         let chat = alice.chat("bob")?;
         chat.connect(PATIENCE).await?;
         let sent = chat.send("hello").await?;
@@ -184,7 +185,6 @@ async fn send(chat: &Chat, body: &Bytes, last: &mut Option<Sent>) -> Result<(), 
 
 fn member(user: &str) -> Builder {
     Node::builder(Bare)
-        .transport(loopback())
         .store(MemoryStore::new())
         .keys(MemoryKeys::new())
         .discovery(|_| byway::discovery::standard_steps(None).into())

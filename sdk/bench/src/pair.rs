@@ -1,0 +1,121 @@
+//! Two endpoints of one transport, without nodes above them, and connections between them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use byway_api::{Bytes, CloseCode, Connection, Endpoint, Incoming, PeerId, Received, SignalAddress};
+
+use crate::Failure;
+use crate::cost::Cost;
+
+/// The messages are its beginning.
+pub(crate) static BODY: [u8; 1 << 16] = [7; 1 << 16];
+
+/// Two endpoints. The near one dials.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    near: Arc<dyn Endpoint>,
+    far: Arc<dyn Endpoint>,
+    peer: PeerId,
+    at: SignalAddress,
+}
+
+impl Endpoints {
+    /// `far` is the device `peer`, to be dialled at `at`.
+    pub(crate) fn new(near: Arc<dyn Endpoint>, far: Arc<dyn Endpoint>, peer: PeerId, at: SignalAddress) -> Self {
+        Self { near, far, peer, at }
+    }
+
+    /// Returns when both ends have the connection.
+    pub(crate) async fn connect(&self) -> Result<Pair, Failure> {
+        let accept = async {
+            loop {
+                match self.far.next().await {
+                    Some(Incoming::Connection(connection)) => return Ok::<_, Failure>(connection),
+                    Some(_) => {}
+                    None => return Err("the endpoint has closed".into()),
+                }
+            }
+        };
+        let dial = async { Ok(self.near.dial(self.peer, &self.at).await?) };
+        let (near, far) = tokio::try_join!(dial, accept)?;
+        Ok(Pair { near, far })
+    }
+
+    pub(crate) async fn close(&self) {
+        tokio::join!(self.near.close(), self.far.close());
+    }
+}
+
+/// Two ends of one connection.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    near: Arc<dyn Connection>,
+    far: Arc<dyn Connection>,
+}
+
+impl Pair {
+    /// So many messages from one end to the other, each its own frame.
+    pub(crate) async fn flood(&self, size: usize, messages: usize) -> Result<Cost, Failure> {
+        // What it costs a program to make a message is no part of this, here as with the rivals.
+        let body = Bytes::from_static(&BODY[..size]);
+        Cost::of(messages, self.carry(messages, move || body.clone())).await
+    }
+
+    /// So many frames from one end to the other.
+    pub(crate) async fn carry(
+        &self,
+        frames: usize,
+        mut next: impl FnMut() -> Bytes + Send + 'static,
+    ) -> Result<(), Failure> {
+        let (near, far) = (Arc::clone(&self.near), Arc::clone(&self.far));
+        let sink = tokio::spawn(async move {
+            for _ in 0..frames {
+                std::hint::black_box(frame(&*far).await?);
+            }
+            Ok::<_, Failure>(())
+        });
+        let source = tokio::spawn(async move {
+            for _ in 0..frames {
+                near.send(next()).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+        source.await??;
+        sink.await?
+    }
+
+    /// So many times one message there and back, one after the other.
+    pub(crate) async fn round_trips(&self, size: usize, times: usize) -> Result<Vec<Duration>, Failure> {
+        let far = Arc::clone(&self.far);
+        let echo = tokio::spawn(async move {
+            for _ in 0..times {
+                far.send(frame(&*far).await?).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+        let body = Bytes::from_static(&BODY[..size]);
+        let mut took = Vec::with_capacity(times);
+        for _ in 0..times {
+            let start = Instant::now();
+            self.near.send(body.clone()).await?;
+            std::hint::black_box(frame(&*self.near).await?);
+            took.push(start.elapsed());
+        }
+        echo.await??;
+        Ok(took)
+    }
+
+    /// Returns when both ends know that it is over.
+    pub(crate) async fn hang_up(self) {
+        let heard = async { while matches!(self.far.recv().await, Ok(Received::Frame(_))) {} };
+        tokio::join!(self.near.close(CloseCode::NORMAL), heard);
+    }
+}
+
+async fn frame(connection: &dyn Connection) -> Result<Bytes, Failure> {
+    match connection.recv().await? {
+        Received::Frame(frame) => Ok(frame),
+        _ => Err("the connection has ended".into()),
+    }
+}
