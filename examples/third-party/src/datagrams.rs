@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram as Sender;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use byway_api::{
     Bytes, Carried, PeerId, Sealed, SignalAddress, SignalContext, SignalError, SignalErrorKind, Signaling, async_trait,
@@ -14,12 +15,16 @@ use tokio::net::UnixDatagram;
 use tokio::sync::{RwLock, watch};
 
 const NAME: &str = "datagrams";
+/// The node offers a carrier nothing but the addresses of sockets. No name server knows this host (RFC 2606).
+const BASE: &str = "ws://datagrams.invalid";
 /// The longest envelope (`Sealed`).
 const LONGEST: usize = 60 * 1024;
+/// How long `close` waits for the `recv` that it ends.
+const LINGER: Duration = Duration::from_secs(1);
 /// A datagram is the sender's key and an envelope.
 const KEY: usize = 32;
 
-/// A carrier for devices that share a directory. Its addresses are `datagrams:{peerId}`.
+/// A carrier for devices that share a directory. Its addresses are `ws://datagrams.invalid/{peerId}`.
 ///
 /// Who may write to the directory may send, and may take the place of a device that is not running: all
 /// that this gets him is sealed envelopes that he cannot open. The directory is made with mode 0700.
@@ -41,14 +46,14 @@ impl Datagrams {
 
     /// Where `peer` is reached.
     pub fn address_of(peer: PeerId) -> SignalAddress {
-        match SignalAddress::new(&format!("{NAME}:{peer}")) {
+        match SignalAddress::socket(BASE, peer) {
             Ok(address) => address,
             Err(error) => unreachable!("a peer id is short and printable: {error}"),
         }
     }
 
     fn device(at: &SignalAddress) -> Option<PeerId> {
-        if at.scheme() == NAME { at.rest().parse().ok() } else { None }
+        at.socket_parts().filter(|(base, _)| *base == BASE).map(|(_, device)| device)
     }
 }
 
@@ -81,7 +86,7 @@ impl Signaling for Datagrams {
         let own = self.own.read().await;
         let Some(own) = &*own else { return Err(closed()) };
         let Some(to) = Self::device(at).filter(|device| *device == mail.to) else {
-            return Err(error(BadAddress, format!("{at} is not {NAME}:{:?}", mail.to)));
+            return Err(error(BadAddress, format!("{at} is not {BASE}/{}", mail.to)));
         };
         if mail.envelope.len() > LONGEST {
             return Err(error(Refused, format!("an envelope of {} bytes, at most {LONGEST}", mail.envelope.len())));
@@ -123,7 +128,10 @@ impl Signaling for Datagrams {
 
     async fn close(&self) {
         self.closing.send_replace(true);
-        self.own.write().await.take();
+        // A `recv` that nobody polls any more keeps the socket, but not us.
+        if let Ok(mut own) = tokio::time::timeout(LINGER, self.own.write()).await {
+            own.take();
+        }
     }
 }
 

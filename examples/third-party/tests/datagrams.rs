@@ -1,5 +1,7 @@
 //! The carrier over datagram sockets keeps the promises of `Signaling`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The membership of an issuer keeps the promises of `Membership`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use byway_api::{Membership, NetworkId, Secret};

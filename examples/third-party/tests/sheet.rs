@@ -1,5 +1,7 @@
 //! The sheet of keys keeps the promises of `KeyStore`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The volunteer keeps the promises of `Relay`, and the ones of its own.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
