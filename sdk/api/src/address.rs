@@ -18,7 +18,7 @@ pub struct AddressError(String);
 /// | `ws(s)://host:port/{peerId}` | signal through a registry or a member's listener; `peerId` is the device to reach |
 /// | `peer:{peerId}` | signal through that neighbour |
 /// | `mem:{n}` | the in-process transport |
-/// | `{name}:...` | dialled by the transport of that name |
+/// | `{name}:...` | dialled by the transport of that name; never by a carrier of signals ([`Signaling`](crate::Signaling)) |
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SignalAddress(Arc<str>);
 

@@ -179,7 +179,8 @@ pub enum Cost {
 /// Nothing is kept between calls but what the step owns; it is dropped with the node.
 ///
 /// # Notes to implementers
-/// A plain loop is right. Errors are for explaining, not for control: the ladder goes on. Run
+/// A plain loop is right. Errors are for explaining, not for control: the ladder goes on, and what was
+/// reported before one counts. Run
 /// `byway_testkit::step_conformance!` over it.
 #[async_trait]
 pub trait DiscoveryStep: fmt::Debug + Send + Sync + 'static {
@@ -197,7 +198,9 @@ pub trait DiscoveryStep: fmt::Debug + Send + Sync + 'static {
     /// [`StepError`] says why the step could not look; it appears in `explain()`.
     async fn find(&self, lookup: &dyn Lookup) -> Result<(), StepError>;
 
-    /// Reports members unasked, for as long as it runs: the first list of a registry, a LAN browser.
+    /// Reports members unasked, for as long as it runs: the first list of a registry, a LAN browser. It
+    /// returns when it has told what there is, or runs on and is dropped. Our own device is no member to
+    /// report: a step learns which one that is by [`announce`](Self::announce), or does not list it.
     ///
     /// # Errors
     /// [`StepError`] if it could not.

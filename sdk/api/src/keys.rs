@@ -64,6 +64,9 @@ impl Keys {
 /// * `load` answers `None` if there are no keys yet, and never makes any up.
 /// * `save` replaces the keys atomically: after a crash either the old or the new ones are there.
 ///   What it replaces is gone from the store (seal seeds are erased by being left out).
+/// * Damage is [`Corrupt`](crate::KeyErrorKind::Corrupt), whatever stands in the place of the keys, a
+///   directory too, and is left as it is: never no keys, never other keys. A seed has no redundancy, so
+///   keep a checksum.
 /// * The secrets never reach a database or a log.
 ///
 /// # Cancellation
@@ -74,7 +77,9 @@ impl Keys {
 ///
 /// # Notes to implementers
 /// A file must be readable by its owner only; refuse one that others may read
-/// ([`KeyErrorKind::Permissions`](crate::KeyErrorKind::Permissions)) instead of using it.
+/// ([`KeyErrorKind::Permissions`](crate::KeyErrorKind::Permissions)) instead of using it. Write beside it,
+/// sync, rename, sync the directory; what an interrupted save has left beside it has secrets too, and must
+/// not stand in the way of the next one.
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// The keys, if there are any.
     ///

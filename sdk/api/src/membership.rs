@@ -42,7 +42,11 @@ impl Member {
 ///
 /// # Behavior
 /// * `verify` answers only from its arguments and configuration: the same input, the same answer.
-/// * It accepts a credential only for the device `key`, for its own network, inside its validity.
+/// * It accepts a credential only for the device `key`, for its own network, inside its validity, give or
+///   take what two clocks may differ: 300 s on both ends (`sdk/docs/protocol.md`, section 1).
+/// * One credential has one text: with any bit flipped, or with anything before or behind it, it is refused.
+///   Base64 with spare bits or padding, or hexadecimal in both cases, has several.
+/// * A refusal is short, whatever it was given.
 /// * It never blocks and does no IO; it runs on every Hello and every record.
 ///
 /// # Cancellation

@@ -23,9 +23,11 @@ pub struct StoredUntil(pub WallTime);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// Its place in the mailbox: rising, never used twice. The `after` of the next fetch.
+    /// Its place in the mailbox, from 1 on: rising, never used twice, also not after a restart with an empty
+    /// box. The `after` of the next fetch.
     pub n: u64,
-    /// Names it to [`Relay::release`].
+    /// Names it to [`Relay::release`]: a digest of the envelope, such as SHA-256 of its bytes. The holder
+    /// chooses it; nobody else computes it.
     pub id: EnvelopeId,
     /// The envelope, as it was held.
     pub mail: Sealed,
@@ -87,7 +89,8 @@ pub trait Carrier: fmt::Debug + Send + Sync {
 /// # Notes to implementers
 /// `admit` runs on the node's loop for every envelope: decide from memory in under 50 microseconds,
 /// never block. A panic in it refuses that envelope. Do not keep the [`Carrier`]: it is lent for the
-/// call. Bound what you hold: a promise of [`StoredUntil`] is kept, so a full box answers `Quota`. Run
+/// call. Bound what you hold: a promise of [`StoredUntil`] is kept, so a full box answers `Quota`. Durable
+/// is on a disk: a relay with its boxes in memory breaks its promise at the first restart. Run
 /// `byway_testkit::relay_conformance!` over it.
 #[async_trait]
 pub trait Relay: fmt::Debug + Send + Sync + 'static {
@@ -106,17 +109,19 @@ pub trait Relay: fmt::Debug + Send + Sync + 'static {
     /// What the carrier reports, or `Refused` if the policy does not let this go out.
     async fn forward(&self, by: &dyn Carrier, hop: PeerId, mail: Sealed) -> Result<Handoff, RelayError>;
 
-    /// Keeps `mail` until the device it is for fetches it.
+    /// Keeps `mail` until the device it is for releases it, or it expires. The promise is for no longer than
+    /// the envelope lives; when that is stands in it ([`Sealed::envelope`]).
     ///
     /// # Errors
-    /// `NotHolding` unless the relay holds mail; `Quota`, `TooLarge`, `Store`.
+    /// `NotHolding` unless the relay holds mail; `Quota`, `TooLarge`, `Expired`, `Refused` for whom or what
+    /// it does not hold, `Store`.
     async fn hold(&self, mail: Sealed) -> Result<StoredUntil, RelayError> {
         let _ = mail;
         Err(not_holding(self.name()))
     }
 
-    /// What is held for `device` behind place `after` (0 for all), in order, at most `max` bytes of
-    /// envelopes but at least one if there is one.
+    /// What is held for `device` behind place `after` (0 for all) and has not expired, in order, at most
+    /// `max` bytes of envelopes but at least one if there is one.
     ///
     /// # Errors
     /// `NotHolding` unless the relay holds mail; `Store`.

@@ -86,7 +86,8 @@ pub trait SignalPort: fmt::Debug + Send + Sync + 'static {
 pub struct Sealed {
     /// The device that can open it.
     pub to: PeerId,
-    /// The bytes of a `SealedEnvelope` (`sdk/docs/protocol.md`), at most 60 KiB.
+    /// The bytes of a `SealedEnvelope` (`sdk/docs/protocol.md`, section 3), at most 60 KiB. The one thing in
+    /// it that a holder needs is when it expires: field 5, a varint, Unix milliseconds.
     pub envelope: Bytes,
 }
 
@@ -152,13 +153,24 @@ impl SignalContext {
 /// * A carrier sees only sealed envelopes; it can drop, delay or repeat them, and cannot read, alter
 ///   or make them.
 /// * It keeps itself connected: it reconnects with growing, jittered waits.
-/// * Every queue is bounded; the surplus is refused with `Busy`.
+/// * Every queue is bounded; the surplus is refused with `Busy`. A device that does not read must not
+///   stand in the way of what is for others.
+/// * One that calls no server needs no [`Meter`].
+///
+/// # Addresses
+/// The node signals through `ws:`, `wss:` and `peer:` addresses only: an address of another scheme is
+/// published, but nobody dials through it, and no suite can notice. So give yours the form
+/// `ws://{something}/{peerId}` ([`SignalAddress::socket`]) with a host of your own that no name server
+/// knows (`ws://my-carrier.invalid/{peerId}`). The first carrier whose `serves` says yes has the address:
+/// the socket carrier of the presets `Standard` and `Lan` serves every `ws:` and `wss:` one and comes
+/// before yours, so build on `presets::Bare`.
 ///
 /// # Cancellation
 /// Dropping `send` may or may not have sent. `recv` is cancel-safe.
 ///
 /// # Shutdown
-/// After `close` returns no task or socket is left, and `recv` yields `None` for ever.
+/// After `close` returns no task or socket is left, and `recv` yields `None` for ever. It ends a `recv`
+/// that waits; for one that nobody polls any more it must not wait without end.
 #[async_trait]
 pub trait Signaling: fmt::Debug + Send + Sync + 'static {
     /// A short constant name.
@@ -178,10 +190,11 @@ pub trait Signaling: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Hands `mail` over to the device at `at`.
+    /// Hands `mail` over to the device at `at`, which is the one that the mail is for.
     ///
     /// # Errors
-    /// `NoSuchPeer` if it is not attached there, `Busy`, `Unreachable`, `Refused`, `BadAddress`.
+    /// `NoSuchPeer` if it is not attached there, `Busy`, `Unreachable`, `Refused` also for an envelope of
+    /// more than 60 KiB, `BadAddress`, `Closed` after `close`, `LocalFault`.
     async fn send(&self, at: &SignalAddress, mail: Sealed) -> Result<(), SignalError>;
 
     /// The next envelope for us. Awaited by one task.

@@ -11,11 +11,14 @@ use crate::{NetworkId, PeerId, Secret, SignalAddress, SignalPort, TransportError
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Security {
-    /// Encrypted and authenticated; [`Connection::binding`] names the channel.
+    /// Encrypted, and nobody can alter it unnoticed; [`Connection::binding`] names the channel. Who is at
+    /// the far end may be left to Hello, which signs the binding: an anonymous key agreement is enough
+    /// (Noise NN, DTLS with self-signed certificates) if the binding comes out of it.
     Encrypted,
     /// Never leaves the process.
     InProcess,
-    /// Plain bytes on a network. The node refuses such a transport.
+    /// Plain bytes that leave the process: on a network, and also in a socket or pipe between two processes
+    /// of one machine, where others may listen or take a place. The node refuses such a transport.
     Insecure,
 }
 
@@ -136,14 +139,18 @@ pub enum Incoming {
 /// * `next` yields accepted connections and address changes, and `None` for ever after `close`.
 /// * While `next` is not awaited, accepted connections wait in a bounded queue; the surplus is refused.
 /// * If both sides dial at once, at most one connection results; the loser's `dial` ends with
-///   [`Superseded`](crate::TransportErrorKind::Superseded) and the connection comes out of `next`.
+///   [`Superseded`](crate::TransportErrorKind::Superseded) and the connection comes out of `next`. A rule
+///   that both know settles it: the dial of the smaller [`PeerId`] wins, and the other side, before it
+///   accepts that one, waits for what has become of its own.
 ///
 /// # Cancellation
 /// Dropping `dial` aborts the attempt and leaves nothing behind. `next` is cancel-safe: nothing is
 /// lost when it is dropped.
 ///
 /// # Shutdown
-/// After `close` returns there is no task, socket or table entry of the endpoint left.
+/// After `close` returns there is no task, socket or table entry of the endpoint left, its connections
+/// included, and no file of a socket either. A call that nobody polls any more, of an endpoint or of a
+/// connection, must not hold it up for longer than a deadline of yours.
 #[async_trait]
 pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
     /// Where others can dial it directly. Empty for a transport that needs signalling.
@@ -189,7 +196,8 @@ impl fmt::Debug for ChannelBinding {
     }
 }
 
-/// How a [`ChannelBinding`] was derived.
+/// How a [`ChannelBinding`] was derived. [`InProcess`](Self::InProcess) goes with
+/// [`Security::InProcess`], any other with [`Security::Encrypted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BindingKind {
@@ -199,7 +207,7 @@ pub enum BindingKind {
     DtlsCertificates,
     /// The peer ids of a libp2p channel.
     Libp2pPeers,
-    /// A Noise handshake hash.
+    /// A Noise handshake hash, of any pattern and over anything.
     NoiseHash,
 }
 

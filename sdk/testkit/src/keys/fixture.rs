@@ -30,8 +30,8 @@ pub trait KeyStoreFixture: Send + Sync + 'static {
     /// restarted process would.
     fn open(&self, directory: &Path) -> Arc<dyn KeyStore>;
 
-    /// The file in which such a store keeps the keys; `None` if it has none. Promises about files are
-    /// skipped then.
+    /// The file in which such a store keeps all keys; `None` if it has none. Promises about files are
+    /// skipped then: about damage, permissions and crashes, so that little is left to be shown.
     fn file(&self, directory: &Path) -> Option<PathBuf> {
         let _ = directory;
         None

@@ -31,6 +31,11 @@ impl Default for Limits {
 }
 
 /// Makes the relay under test.
+///
+/// The devices of the suite have the keys `[n; 32]` with `n` from 1 to 9; a relay that keeps mail for some
+/// devices only has to be opened so that it does for these. Whom else it admits says
+/// [`admitted`](Self::admitted). All mail is well-formed (`SealedEnvelope`), expires by [`now`](Self::now)
+/// and cannot be opened.
 pub trait RelayFixture: Send + Sync + 'static {
     /// Opens the relay: holding nothing the first time, over the same mail afterwards, as a restarted
     /// process would.
@@ -41,8 +46,8 @@ pub trait RelayFixture: Send + Sync + 'static {
         false
     }
 
-    /// Mail that the relay admits, and from whom; `None` if it admits nothing. Default: a short envelope of
-    /// anybody for anybody.
+    /// Mail that the relay admits, and from whom; `None` if it admits nothing. Default: a short envelope from
+    /// the device `[1; 32]` for the device `[2; 32]`, which expires in an hour of the system's time.
     fn admitted(&self) -> Option<(PeerId, Sealed)> {
         Some((peer(1), mail(peer(2), 1, 200, in_an_hour())))
     }

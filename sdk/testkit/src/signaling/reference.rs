@@ -119,7 +119,8 @@ impl SignalFixture for MemoryHub {
     }
 }
 
-/// Carries envelopes between the devices attached to one [`MemoryHub`].
+/// Carries envelopes between the devices attached to one [`MemoryHub`]. Its addresses have a scheme of their
+/// own, `hub:`, which the suite takes and a node does not: see [`Signaling`].
 pub struct MemoryCarrier {
     hub: MemoryHub,
     me: OnceLock<PeerId>,

@@ -57,7 +57,8 @@ pub trait SignalWorld: Send + Sync + 'static {
     /// other. A world of two implementations gives one as 0 and the other as 1.
     async fn carrier(&self, n: usize) -> Arc<dyn Signaling>;
 
-    /// By which the devices of this world reach `peer`.
+    /// By which the devices of this world reach `peer`. In a node it has to be a `ws:` or `wss:` address
+    /// ([`Signaling`]); the suite takes any.
     fn address(&self, peer: PeerId) -> SignalAddress;
 
     /// Whether the device is attached now; `None` if this world cannot see that.
@@ -73,7 +74,8 @@ pub trait SignalWorld: Send + Sync + 'static {
     }
 
     /// Ends every socket, and lets nobody in until [`restore`](Self::restore). False if this world has
-    /// no such outage; promises about it are skipped then.
+    /// no such outage; promises about it are skipped then. It may be called before anybody has attached,
+    /// and carriers may attach while it lasts.
     async fn cut(&self) -> bool {
         false
     }

@@ -97,7 +97,8 @@ impl World {
         self
     }
 
-    /// Exactly the devices that `browse` reports: those of this network, and not our own. What stands
+    /// Exactly the devices that `browse` reports: those of this network, and not our own (the suite browses
+    /// without having announced; a step that knows its device only from there is tested without it). What stands
     /// beside them in the world, such as the members of another network, must not be reported. Without it
     /// the promise about whom browsing reports is skipped.
     #[must_use]

@@ -46,7 +46,8 @@ impl Default for Limits {
     }
 }
 
-/// The transport under test, or two that must understand each other.
+/// The transport under test, or two that must understand each other. What it needs for its life, such as a
+/// temporary directory, belongs into a transport of the test that wraps it.
 #[derive(Debug)]
 pub struct TransportFixture {
     a: Arc<dyn Transport>,
