@@ -9,12 +9,16 @@
 //! | [`volunteer`] | `Relay` | forwards and keeps mail for friends, so many bytes a day |
 //! | [`hosts`] | `DiscoveryStep` | members by a text file that somebody edits |
 //! | [`unix`] | `Transport` | connections between the processes of one machine |
+//! | [`shelf`] | `RouteStore` | everything in memory and in one file |
 
+mod codec;
 pub mod datagrams;
 pub mod hosts;
 pub mod issued;
 mod mailboxes;
 mod noise;
 pub mod sheet;
+pub mod shelf;
+mod tables;
 pub mod unix;
 pub mod volunteer;
