@@ -46,8 +46,10 @@ pub struct Shelf {
     writer: mpsc::Sender<Request>,
 }
 
+type Reply = oneshot::Sender<Result<Vec<Applied>, StoreError>>;
+
 enum Request {
-    Apply(Vec<Write>, oneshot::Sender<Result<Vec<Applied>, StoreError>>),
+    Apply(Vec<Write>, Reply),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -134,6 +136,9 @@ fn check(batch: &[Write]) -> Result<(), StoreError> {
         return Err(error(StoreErrorKind::TooLarge, format!("a batch of {} writes, at most {BATCH}", batch.len())));
     }
     for write in batch {
+        if !Tables::knows(write) {
+            return Err(error(StoreErrorKind::Io, "a write of a newer version of the node"));
+        }
         if let Write::Meta { key, value, .. } = write
             && (key.len() > 128 || value.as_ref().is_some_and(|value| value.len() > 64 * 1024))
         {
@@ -196,21 +201,16 @@ impl OfFile {
     }
 
     /// Answers a group. True if all there is is on the disk now.
-    fn group(&mut self, group: Vec<(Vec<Write>, oneshot::Sender<Result<Vec<Applied>, StoreError>>)>) -> bool {
-        let durable = |batch: &Vec<Write>| batch.iter().any(|write| write.durability() == Durability::Durable);
-        let must = group.iter().any(|(batch, _)| durable(batch));
+    fn group(&mut self, group: Vec<(Vec<Write>, Reply)>) -> bool {
+        let durable = |write: &Write| write.durability() == Durability::Durable;
+        let must = group.iter().any(|(batch, _)| batch.iter().any(durable));
         let mut tables = Arc::clone(&self.tables);
-        let mut answers = Vec::with_capacity(group.len());
-        for (batch, reply) in group {
-            let before = Arc::clone(&tables);
-            // with `before` alive this copies the map, and none of its rows
-            let after = Arc::make_mut(&mut tables);
-            let answer: Option<Vec<Applied>> = batch.iter().map(|write| after.apply(write)).collect();
-            if answer.is_none() {
-                tables = before;
-            }
-            answers.push((answer, reply));
-        }
+        // copies the map once for the group, and none of its rows
+        let changed = Arc::make_mut(&mut tables);
+        let answers: Vec<(Vec<Applied>, Reply)> = group
+            .into_iter()
+            .map(|(batch, reply)| (batch.iter().map(|write| changed.apply(write)).collect(), reply))
+            .collect();
         let done = if must {
             self.commit(tables)
         } else if self.failed {
@@ -221,11 +221,9 @@ impl OfFile {
         };
         let saved = must && done.is_ok();
         for (answer, reply) in answers {
-            let newer = || error(StoreErrorKind::Io, "a write of a newer version of the node");
-            let _ = reply.send(match &done {
-                Ok(()) => answer.ok_or_else(newer),
-                Err(e) => Err(error(e.kind(), e.to_string())),
-            });
+            let answer = done.as_ref().map(|()| answer).map_err(|e| error(e.kind(), e.detail()));
+            // a caller that has gone away needs none
+            let _ = reply.send(answer);
         }
         saved
     }

@@ -116,14 +116,42 @@ impl Tables {
         }
     }
 
-    /// `None` for a write that a newer version has.
-    pub(crate) fn apply(&mut self, write: &Write) -> Option<Applied> {
-        Some(match write {
+    /// Whether [`apply`](Self::apply) can do it; a newer version may have others.
+    pub(crate) fn knows(write: &Write) -> bool {
+        use Write::{
+            Append, Bind, Block, Connection, Disconnected, DropPeer, Forget, Mark, Meta, Pin, Progress, Receive,
+            Record, Route, Seen, Take, Unpin, Unsee,
+        };
+        matches!(
+            write,
+            Append(_)
+                | Bind { .. }
+                | Receive { .. }
+                | Progress { .. }
+                | Forget { .. }
+                | Mark { .. }
+                | Take { .. }
+                | Seen(_)
+                | Unsee { .. }
+                | Route(_)
+                | DropPeer { .. }
+                | Record(_)
+                | Meta { .. }
+                | Pin(_)
+                | Unpin { .. }
+                | Block { .. }
+                | Connection(_)
+                | Disconnected { .. }
+        )
+    }
+
+    pub(crate) fn apply(&mut self, write: &Write) -> Applied {
+        match write {
             Write::Append(row) => self.add(Row::Outbox(row.clone())),
             Write::Bind { message, rows } => {
                 let unbound = outbox(message, None);
                 let Some(content) = self.outbox(&unbound).filter(|_| !rows.is_empty()).map(|row| row.content) else {
-                    return Some(Applied::Missing);
+                    return Applied::Missing;
                 };
                 self.remove(&unbound);
                 for row in rows {
@@ -133,13 +161,13 @@ impl Tables {
             }
             Write::Receive { row, seen } => {
                 if self.marked(row) || self.add(Row::Inbox(row.clone())) == Applied::Duplicate {
-                    return Some(Applied::Duplicate);
+                    return Applied::Duplicate;
                 }
                 self.put(Row::Seen(seen.clone()))
             }
             Write::Progress { message, to_peer, state, retry_count, next_try } => {
                 let Some(mut row) = self.outbox(&outbox(message, to_peer.as_ref())) else {
-                    return Some(Applied::Missing);
+                    return Applied::Missing;
                 };
                 (row.state, row.retry_count, row.next_try) = (*state, *retry_count, *next_try);
                 row.content = row.content.filter(|_| *state == OutboxState::Queued);
@@ -179,8 +207,9 @@ impl Tables {
             }
             Write::Connection(row) => self.put(Row::Connection(row.clone())),
             Write::Disconnected { peer } => self.remove(&bytes!(b"K", peer.as_bytes())),
-            _ => return None,
-        })
+            // refused before
+            _ => Applied::Missing,
+        }
     }
 
     /// `None` for what a newer version reads.
