@@ -187,7 +187,11 @@ mod tests {
     fn scenarios_have_names_of_their_own() {
         for (n, scenario) in ALL.iter().enumerate() {
             assert!(ALL.iter().skip(n + 1).all(|other| other.name != scenario.name), "{}", scenario.name);
-            assert!(scenario.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{}", scenario.name);
+            assert!(
+                scenario.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{}",
+                scenario.name
+            );
         }
     }
 

@@ -115,3 +115,30 @@ async fn a_transport_that_hears_nothing_does_not_hold_up_the_next() {
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     connected_over(&bob, "alice", "libp2p").await;
 }
+
+/// Alice and Bob have no transport in common; Carol has both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_without_a_common_transport_talk_through_one_who_has_both() {
+    const EACH: usize = 50;
+    let mut c = Member::new("carol", &[Way::Libp2p, Way::WebRtc], Keep::Memory);
+    let (mut a, mut b) =
+        (Member::new("alice", &[Way::Libp2p], Keep::Sqlite), Member::new("bob", &[Way::WebRtc], Keep::Redb));
+    let (carol, mut carols) = c.start().await;
+    let (alice, mut alices) = a.start_knowing(&carol).await;
+    let (bob, mut bobs) = b.start_knowing(&carol).await;
+    connected_over(&alice, "carol", "libp2p").await;
+    connected_over(&bob, "carol", "webrtc").await;
+
+    let (there, back) = (send_numbers(&alice, "alice", "bob", 0..EACH), send_numbers(&bob, "bob", "alice", 0..EACH));
+    let (at_bob, at_alice) = (take_numbers(&mut bobs, "alice", 0..EACH), take_numbers(&mut alices, "bob", 0..EACH));
+    tokio::join!(there, back, at_bob, at_alice);
+    let via_carol = |reach: &Reach| matches!(reach, Reach::Via { user, .. } if user.as_str() == "carol");
+    let mut members = alice.members();
+    let seen = members.wait_for(|roster| roster.get("bob").is_some_and(|m| via_carol(&m.reach)));
+    soon("bob by way of carol", seen).await.unwrap();
+    let last = alice.chat("bob").unwrap().send("thanks, carol").await.unwrap();
+    assert_eq!(take(&mut bobs).await, "thanks, carol");
+    soon("delivery", last.delivered()).await.unwrap();
+    let shown = tokio::time::timeout(Duration::ZERO, carols.next()).await;
+    assert!(shown.is_err(), "Carol passes on what she cannot read");
+}

@@ -1,5 +1,7 @@
 //! What every combination must do.
 
+use std::slice;
+
 use byway::{Delivery, Status};
 
 use crate::kit::{Keep, Member, Way, next, send_numbers, take, take_numbers};
@@ -7,7 +9,8 @@ use crate::soon;
 
 pub(crate) async fn messages_both_ways_arrive_once_and_in_order(way: Way, keep: Keep) {
     const EACH: usize = 200;
-    let (mut a, mut b) = (Member::new("alice", &[way.clone()], keep), Member::new("bob", &[way], keep));
+    let (mut a, mut b) =
+        (Member::new("alice", slice::from_ref(&way), keep), Member::new("bob", slice::from_ref(&way), keep));
     let (alice, mut alices) = a.start().await;
     let (bob, mut bobs) = b.start_knowing(&alice).await;
 
@@ -33,7 +36,8 @@ pub(crate) async fn messages_both_ways_arrive_once_and_in_order(way: Way, keep: 
 }
 
 pub(crate) async fn what_was_sent_to_a_member_who_is_off_arrives_when_it_is_back(way: Way, keep: Keep) {
-    let (mut a, mut b) = (Member::new("alice", &[way.clone()], keep), Member::new("bob", &[way], keep));
+    let (mut a, mut b) =
+        (Member::new("alice", slice::from_ref(&way), keep), Member::new("bob", slice::from_ref(&way), keep));
     let (alice, _alices) = a.start().await;
     let (bob, mut bobs) = b.start_knowing(&alice).await;
     send_numbers(&alice, "alice", "bob", 0..5).await;
@@ -51,7 +55,8 @@ pub(crate) async fn what_was_sent_to_a_member_who_is_off_arrives_when_it_is_back
 }
 
 pub(crate) async fn what_was_sent_outlives_its_sender(way: Way, keep: Keep) {
-    let (mut a, mut b) = (Member::new("alice", &[way.clone()], keep), Member::new("bob", &[way], keep));
+    let (mut a, mut b) =
+        (Member::new("alice", slice::from_ref(&way), keep), Member::new("bob", slice::from_ref(&way), keep));
     let (alice, alices) = a.start().await;
     let (bob, mut bobs) = b.start_knowing(&alice).await;
     send_numbers(&alice, "alice", "bob", 0..1).await;
@@ -71,7 +76,8 @@ pub(crate) async fn what_was_sent_outlives_its_sender(way: Way, keep: Keep) {
 }
 
 pub(crate) async fn a_message_that_was_not_finished_is_shown_again_after_a_restart(way: Way, keep: Keep) {
-    let (mut a, mut b) = (Member::new("alice", &[way.clone()], keep), Member::new("bob", &[way], keep));
+    let (mut a, mut b) =
+        (Member::new("alice", slice::from_ref(&way), keep), Member::new("bob", slice::from_ref(&way), keep));
     let (alice, _alices) = a.start().await;
     let (bob, mut bobs) = b.start_knowing(&alice).await;
     let first = alice.chat("bob").unwrap().send("finished").await.unwrap();

@@ -15,6 +15,7 @@ mod registry_offline;
 mod relay;
 mod reuse;
 mod stores;
+mod upgrade;
 
 use futures_util::future::BoxFuture;
 
@@ -43,6 +44,7 @@ pub const ALL: &[&Scenario] = &[
     &registry_offline::SCENARIO,
     &reuse::SCENARIO,
     &relay::SCENARIO,
+    &upgrade::SCENARIO,
     &offline::SCENARIO,
     &crashes::SENDER,
     &crashes::RECIPIENT,

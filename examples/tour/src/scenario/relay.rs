@@ -74,7 +74,7 @@ async fn play(stage: &mut Stage) -> Result<Finding> {
 }
 
 /// A member who is connected to the others.
-async fn hub(stage: &mut Stage, name: &str, others: [&Person; 2]) -> Result<Person> {
+pub(super) async fn hub(stage: &mut Stage, name: &str, others: [&Person; 2]) -> Result<Person> {
     let invites = [others[0].invite().await?, others[1].invite().await?];
     let plan = Plan::without_registry(name).listening().invited(&invites[0]).invited(&invites[1]);
     let hub = stage.start(&plan).await?;
