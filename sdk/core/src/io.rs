@@ -444,8 +444,11 @@ pub enum Out {
         /// What to read.
         what: Load,
     },
-    /// Sign a beacon over the current wall time. Answered by [`In::Beacon`].
-    SignBeacon,
+    /// Sign a beacon over this time, which is the network's. Answered by [`In::Beacon`].
+    SignBeacon {
+        /// When it is said.
+        at: WallTime,
+    },
     /// A sealed envelope for this device arrived: open it. At most [`crate::relay::OPENING`] wait at a
     /// time. Answered by [`In::Opened`].
     Mail {

@@ -158,6 +158,11 @@ impl Links {
         }
     }
 
+    /// All links that are on their way or up.
+    pub fn iter(&self) -> impl Iterator<Item = (&LinkKey, LinkState)> {
+        self.0.iter().map(|(key, link)| (key, link.state))
+    }
+
     /// How many links are in a state.
     pub fn count(&self, state: LinkState) -> usize {
         self.0.values().filter(|l| l.state == state).count()

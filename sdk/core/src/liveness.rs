@@ -1,4 +1,5 @@
-//! When a silent link is dead: asked on demand, with one shared tick for idle links.
+//! When a silent link is dead: asked on demand. Idle links carry a digest on a shared tick, and only a
+//! neighbour that omits it is asked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,23 +31,18 @@ pub enum Verdict {
 pub struct Liveness {
     pulses: BTreeMap<ConnId, Pulse>,
     next_ping: u64,
-    idle_due: Option<Tick>,
 }
 
 impl Liveness {
     /// A connection is up.
-    pub fn up(&mut self, conn: ConnId, now: Tick, tuning: &Tuning) {
+    pub fn up(&mut self, conn: ConnId, now: Tick) {
         let pulse = Pulse { heard: now, waiting: None, probes: 0, pinged: BTreeMap::new(), rtt: None };
         self.pulses.insert(conn, pulse);
-        self.idle_due.get_or_insert(now.plus(tuning.idle_tick));
     }
 
     /// A connection has ended.
     pub fn down(&mut self, conn: ConnId) {
         self.pulses.remove(&conn);
-        if self.pulses.is_empty() {
-            self.idle_due = None;
-        }
     }
 
     /// Something arrived.
@@ -86,33 +82,65 @@ impl Liveness {
         p.rtt
     }
 
+    /// When something was last heard.
+    pub fn last_heard(&self, conn: ConnId) -> Option<Tick> {
+        self.pulses.get(&conn).map(|p| p.heard)
+    }
+
     /// The last measured round trip.
     pub fn rtt(&self, conn: ConnId) -> Option<Duration> {
         self.pulses.get(&conn)?.rtt
     }
 
     /// What is due now.
+    ///
+    /// When a link turns suspect the others that have been silent are asked too: only if somebody
+    /// answers is it the peer that is gone. If nobody does, they are all dead at once, and it is us.
     pub fn advance(&mut self, now: Tick, tuning: &Tuning, out: &mut Vec<Verdict>) {
-        let idle = self.idle_due.is_some_and(|t| t <= now);
-        if idle {
-            self.idle_due = Some(now.plus(tuning.idle_tick));
-        }
+        let (latest, all_due) = (self.latest(), self.all_due(tuning));
+        let few = self.pulses.len() < FEW;
         let mut pings = Vec::new();
+        let mut suspicion = false;
         for (conn, p) in &mut self.pulses {
             match p.waiting {
-                Some(since) if now - since >= tuning.dead_after => out.push(Verdict::Dead(*conn)),
+                Some(since) if now - since >= tuning.dead_after && (few || latest >= since || all_due <= now) => {
+                    out.push(Verdict::Dead(*conn));
+                }
                 Some(since) if now >= Self::probe_at(since, p.probes, tuning) => {
+                    suspicion |= p.probes == 0;
                     p.probes += 1;
                     pings.push(*conn);
                 }
-                None if idle && now - p.heard >= tuning.idle_tick => pings.push(*conn),
+                None if now - p.heard >= Self::silence(tuning) => pings.push(*conn),
                 _ => {}
             }
+        }
+        if suspicion {
+            let silent = |p: &Pulse| p.waiting.is_none() && now - p.heard >= tuning.suspect_after;
+            let silent = self.pulses.iter().filter(|(conn, p)| silent(p) && !pings.contains(conn));
+            let silent: Vec<_> = silent.map(|(conn, _)| *conn).collect();
+            pings.extend(silent);
         }
         for conn in pings {
             let number = self.ping(conn, now);
             out.push(Verdict::Ping(conn, number));
         }
+    }
+
+    /// When something was heard from anybody.
+    fn latest(&self) -> Tick {
+        self.pulses.values().map(|p| p.heard).max().unwrap_or_default()
+    }
+
+    /// When all links would be dead, if nothing more is heard.
+    fn all_due(&self, tuning: &Tuning) -> Tick {
+        let due = |p: &Pulse| p.waiting.unwrap_or_else(|| p.heard.plus(Self::silence(tuning))).plus(tuning.dead_after);
+        self.pulses.values().map(due).max().unwrap_or_default()
+    }
+
+    /// Every neighbour says something on its own tick: one that has not for so long is asked.
+    fn silence(tuning: &Tuning) -> Duration {
+        tuning.idle_tick + tuning.suspect_after / 2
     }
 
     fn probe_at(since: Tick, probes: u32, tuning: &Tuning) -> Tick {
@@ -121,13 +149,22 @@ impl Liveness {
 
     /// When [`Self::advance`] is due.
     pub fn deadline(&self, tuning: &Tuning) -> Option<Tick> {
-        let suspects = self.pulses.values().filter_map(|p| {
-            let since = p.waiting?;
-            Some(Self::probe_at(since, p.probes, tuning).min(since.plus(tuning.dead_after)))
-        });
-        suspects.chain(self.idle_due).min()
+        let (latest, all_due) = (self.latest(), self.all_due(tuning));
+        let few = self.pulses.len() < FEW;
+        let due = |p: &Pulse| match p.waiting {
+            Some(since) => {
+                let dead = since.plus(tuning.dead_after);
+                let dead = if few || latest >= since { dead } else { dead.max(all_due) };
+                Self::probe_at(since, p.probes, tuning).min(dead)
+            }
+            None => p.heard.plus(Self::silence(tuning)),
+        };
+        self.pulses.values().map(due).min()
     }
 }
+
+/// With fewer links the silence of all of them says nothing about us.
+const FEW: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +189,7 @@ mod tests {
     #[test]
     fn an_unanswered_write_is_probed_three_times_and_then_dead() {
         let (mut l, tuning) = (Liveness::default(), Tuning::default());
-        l.up(ConnId(1), Tick(0), &tuning);
+        l.up(ConnId(1), Tick(0));
         l.wrote(ConnId(1), Tick(100));
         let log = run(&mut l, &tuning, 20_000);
         let times: Vec<_> = log.iter().map(|(t, _)| *t).collect();
@@ -163,7 +200,7 @@ mod tests {
     #[test]
     fn any_frame_is_a_sign_of_life() {
         let (mut l, tuning) = (Liveness::default(), Tuning::default());
-        l.up(ConnId(1), Tick(0), &tuning);
+        l.up(ConnId(1), Tick(0));
         l.wrote(ConnId(1), Tick(0));
         assert_eq!(run(&mut l, &tuning, 5_000).len(), 2);
         l.heard(ConnId(1), Tick(5_500));
@@ -171,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_link_costs_one_ping_per_tick() {
+    fn a_neighbour_that_says_nothing_by_itself_is_asked() {
         let (mut l, tuning) = (Liveness::default(), Tuning::default());
-        l.up(ConnId(1), Tick(0), &tuning);
+        l.up(ConnId(1), Tick(0));
         let mut pings = 0;
         while let Some(t) = l.deadline(&tuning).filter(|t| t.0 <= 250_000) {
             let mut out = vec![];

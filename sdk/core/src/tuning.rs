@@ -60,8 +60,6 @@ pub struct Tuning {
 
     /// Changes of presence are collected for this long. 1 s.
     pub presence_delay: Duration,
-    /// Period of the network state. 30 s.
-    pub state_period: Duration,
     /// A beacon is renewed after this. 5 min.
     pub beacon_period: Duration,
     /// A beacon is good for this long. 10 min.
@@ -75,7 +73,8 @@ pub struct Tuning {
     pub probe_every: Duration,
     /// A suspect link is dead at this age of its oldest unanswered write. 8 s.
     pub dead_after: Duration,
-    /// Idle links are pinged on this shared tick. 25 s.
+    /// All links are told on this shared tick what could wait, or a digest: the network state of every
+    /// 30 s, and the sign of life of an idle link. 25 s.
     pub idle_tick: Duration,
 
     /// How long a neighbour has to answer a PeerQuery. 600 ms.
@@ -135,7 +134,6 @@ impl Default for Tuning {
             gap_wait: s(30),
             read_receipts: true,
             presence_delay: s(1),
-            state_period: s(30),
             beacon_period: s(300),
             beacon_life: s(600),
             browse_after: s(3),
@@ -159,8 +157,12 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// Connections at most: active and standby together.
+    /// Connections at most: active and standby together, and never more than 64.
     pub const fn max_links(&self) -> usize {
-        self.max_active + self.max_standby
+        let links = self.max_active + self.max_standby;
+        if links < MAX_LINKS { links } else { MAX_LINKS }
     }
 }
+
+/// A coordinator's connections: nobody has more.
+const MAX_LINKS: usize = 64;

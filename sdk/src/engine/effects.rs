@@ -96,7 +96,7 @@ impl Driver {
                     })
                 });
             }
-            Out::SignBeacon => self.again.push(In::Beacon(self.shared.identity.beacon(self.now.wall))),
+            Out::SignBeacon { at } => self.again.push(In::Beacon(self.shared.identity.beacon(at))),
             Out::Mail { op, hop, mail } => {
                 // The queue has a place for every envelope that the core lets be opened at a time.
                 if self.queues.mail.try_send(Mail { op, hop, mail }).is_err() {

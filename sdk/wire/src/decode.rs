@@ -158,6 +158,7 @@ impl Decoder<'_, '_> {
             Most(2, "coordinators of a state", limits::STATE_PRESENCES),
             Most(4, "presences of a state", limits::STATE_PRESENCES),
             Most(5, "records of a state", limits::STATE_RECORDS),
+            Most(10, "wanted records of a state", limits::STATE_PRESENCES),
         ];
         check_counts("state", &bytes, &counts)?;
         let state: proto::NetworkState = message("state", bytes)?;
@@ -180,6 +181,11 @@ impl Decoder<'_, '_> {
             delta: state.delta,
             digest,
             want_full: state.want_full,
+            want_records: state
+                .want_records
+                .iter()
+                .map(|p| PeerId::from_slice(p).map_err(WireError::id("state")))
+                .collect::<Result<_, _>>()?,
         })
     }
 

@@ -150,6 +150,7 @@ fn state_to_proto(state: &NetworkState) -> proto::NetworkState {
         delta: state.delta,
         digest: state.digest.map_or_else(Bytes::new, |d| Bytes::copy_from_slice(&d)),
         want_full: state.want_full,
+        want_records: state.want_records.iter().map(|p| Bytes::copy_from_slice(p.as_bytes())).collect(),
     }
 }
 

@@ -93,7 +93,7 @@ pub struct NetworkState {
     pub timestamp: WallTime,
     /// At most 512.
     pub presence: Vec<Presence>,
-    /// At most 16.
+    /// At most 64.
     pub records: Vec<VerifiedRecord>,
     /// The newest revocation list that the neighbour holds.
     pub revocation_seq: u64,
@@ -103,6 +103,8 @@ pub struct NetworkState {
     pub digest: Option<[u8; 16]>,
     /// Asks for everything.
     pub want_full: bool,
+    /// Asks for the newest records of these devices; at most 512.
+    pub want_records: Vec<PeerId>,
 }
 
 /// One device, as one neighbour knows it.
@@ -118,7 +120,8 @@ pub struct Presence {
     pub beacon: Option<Beacon>,
     /// The neighbour holds a live link to it.
     pub link: bool,
-    /// Seconds since it was seen.
+    /// Seconds since the beacon was signed, by the clocks of those who passed it on: each adds for how
+    /// long it held it.
     pub age_s: u32,
 }
 

@@ -53,5 +53,5 @@ pub use proof::{check_proof, make_proof};
 pub use record::{RecordDraft, SealPublic, VerifiedRecord, claimed_user};
 pub use seal::{Opened, SealSecret, open, seal};
 pub use socket::{SocketErrorCode, SocketFrame, SocketStatus};
-pub use state::{StateEntry, state_digest};
+pub use state::state_digest;
 pub use token::{OpenMembership, issue_self_token};

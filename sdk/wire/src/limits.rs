@@ -58,7 +58,7 @@ pub const RECEIPT_IDS: usize = 256;
 /// Presences in a `NetworkState`; also its bound on each list of hints.
 pub const STATE_PRESENCES: usize = 512;
 /// Records in a `NetworkState`.
-pub const STATE_RECORDS: usize = 16;
+pub const STATE_RECORDS: usize = 64;
 /// Records in a `PeerFound`.
 pub const FOUND_RECORDS: usize = 8;
 /// All records of a `PeerFound` together.
@@ -127,7 +127,7 @@ pub const QUERY_BURST: u32 = 20;
 /// Frames that one lookup may cause.
 pub const LOOKUP_FRAMES: usize = 60;
 /// `NetworkState`s at once per link.
-pub const STATE_BURST: u32 = 6;
+pub const STATE_BURST: u32 = 20;
 /// Refill of one `NetworkState` per link.
 pub const STATE_REFILL: Duration = Duration::from_secs(15);
 /// Members in the roster.

@@ -124,6 +124,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
                 delta: true,
                 digest: Some([6; 16]),
                 want_full: true,
+                want_records: Vec::new(),
             }),
         ),
         ("frame direct", Frame::Direct(byway_wire::Direct { reply_to: Some(message(2)), ..direct(b"hi") })),

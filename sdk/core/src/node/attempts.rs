@@ -3,15 +3,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use byway_api::{PeerId, UserId};
+use byway_api::{PeerId, UserId, WallTime};
 
 use super::{NodeCore, Phase};
 use crate::io::Out;
 use crate::machine::{Now, Tick};
+use crate::rng::Rng;
 use crate::score::Score;
 
 /// A new sign of life starts a lookup at once, but not more often than this.
 const NUDGE: Duration = Duration::from_secs(2);
+
+/// Members that are looked at more closely before some are dialled.
+const CANDIDATES: usize = 32;
+/// Seems online, score, when it was seen, our own order, who.
+type Candidate = (bool, f64, Option<WallTime>, u64, PeerId);
 
 /// Messages to a user wait for another try.
 #[derive(Debug)]
@@ -24,7 +30,9 @@ pub(super) struct Retry {
 impl NodeCore {
     /// Something says that a device is there now: what waits for it need not wait.
     pub(super) fn sign_of_life(&mut self, now: Now, peer: PeerId, user: &UserId) {
-        self.routes.entry(peer).or_default().forgive();
+        if let Some(book) = self.routes.get_mut(&peer) {
+            book.forgive();
+        }
         if let Some(retry) = self.retries.get_mut(user) {
             retry.next = retry.next.min(retry.last.plus(NUDGE).max(now.tick));
         }
@@ -141,7 +149,7 @@ impl NodeCore {
     /// One more member, whoever it is, also in exchange for a neighbour that is not used.
     fn dial_stepping_stone(&mut self, now: Now, out: &mut Vec<Out>) {
         let dialled: BTreeSet<_> = self.dials.values().map(|d| d.peer).collect();
-        let online = self.roster.devices().map(|(peer, _)| *peer).filter(|peer| {
+        let online = self.roster.devices().map(|(peer, _)| peer).filter(|peer| {
             let blocked = self.roster.user(peer).is_none_or(|u| self.roster.is_blocked(u));
             let waits = self.routes.get(peer).and_then(|b| b.not_before).is_some_and(|t| t > now.tick);
             let fits = !blocked && !waits && !dialled.contains(peer) && !self.by_peer.contains_key(peer);
@@ -155,6 +163,12 @@ impl NodeCore {
         }
     }
 
+    /// An order of devices that is another one for each of us, and the same each time.
+    fn turn(&self, peer: &PeerId) -> u64 {
+        let half = |p: &PeerId| p.as_bytes().first_chunk().map_or(0, |b| u64::from_be_bytes(*b));
+        Rng::new(half(peer) ^ half(&self.me.peer).rotate_left(32)).next_u64()
+    }
+
     /// A node with few neighbours dials members that it knows, also with nothing to send: that is
     /// what keeps the network together when everything else is gone.
     pub(super) fn dial_anchors(&mut self, now: Now, out: &mut Vec<Out>) {
@@ -162,9 +176,9 @@ impl NodeCore {
         let Some(missing) = self.anchors().checked_sub(have).filter(|n| *n > 0) else { return };
         let mut candidates = Vec::new();
         let mut wake: Option<Tick> = None;
-        for (peer, device) in self.roster.devices() {
-            let blocked = self.roster.user(peer).is_none_or(|u| self.roster.is_blocked(u));
-            if blocked || self.by_peer.contains_key(peer) || self.dials.values().any(|d| d.peer == *peer) {
+        for (slot, peer, user, device) in self.roster.all() {
+            let peer = &peer;
+            if self.roster.is_blocked(user) || self.by_peer.contains_key(peer) || self.dials.values().any(|d| d.peer == *peer) {
                 continue;
             }
             let book = self.routes.get(peer);
@@ -172,11 +186,20 @@ impl NodeCore {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
                 continue;
             }
-            let online = self.roster.seems_online(peer, now, &self.tuning);
+            let online = self.roster.seems_online_at(slot, now, &self.tuning);
             let score = book.map_or(Score::default(), |b| b.score).rate();
-            candidates.push((online, score, device.last_seen(), *peer));
+            // of those who are there, everybody would choose the same: they would be full, and turn each other out
+            let seen = device.last_seen().filter(|_| !online);
+            candidates.push((online, score, seen, self.turn(peer), *peer));
         }
-        candidates.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2)).then(a.3.cmp(&b.3)));
+        let order = |a: &Candidate, b: &Candidate| {
+            b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2)).then((a.3, a.4).cmp(&(b.3, b.4)))
+        };
+        if candidates.len() > CANDIDATES {
+            candidates.select_nth_unstable_by(CANDIDATES, order);
+            candidates.truncate(CANDIDATES);
+        }
+        candidates.sort_by(order);
         let mut dialled = 0;
         for (.., peer) in candidates {
             if dialled == missing {

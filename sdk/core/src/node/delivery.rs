@@ -273,6 +273,9 @@ impl NodeCore {
                 self.courier.drop_device(&old);
             }
         }
+        for slot in self.roster.devices_of(user).iter().filter(|p| **p != peer).filter_map(|p| self.roster.slot(p)) {
+            self.presence.forget(slot);
+        }
         self.roster.repin(user, peer);
         self.roster_changed = true;
         let pin = PinRow { user: user.clone(), peer, since: now.wall };

@@ -1,14 +1,11 @@
 //! Frames of neighbours: presence and questions.
 
-use std::collections::BTreeMap;
-
 use byway_api::{PeerId, SignalAddress, UserId, WallTime};
-use byway_wire::{Frame, Goodbye, NetworkState, PeerFound, PeerQuery, VerifiedRecord, limits};
+use byway_wire::{Frame, Goodbye, NetworkState, PeerFound, PeerQuery, Presence, VerifiedRecord, limits};
 
 use super::NodeCore;
 use crate::io::{Answer, AskError, FoundRoute, Out, RouteSource};
 use crate::machine::{ConnId, Now, OpId};
-use crate::presence::Known;
 use crate::query::{Answered, Heard};
 
 impl NodeCore {
@@ -39,85 +36,85 @@ impl NodeCore {
 
     fn state(&mut self, now: Now, from: PeerId, state: &NetworkState, out: &mut Vec<Out>) {
         // clocks are set while links live: Hello's word on them grows old
-        self.clock_offset(from, state.timestamp.as_millis().saturating_sub(now.wall.as_millis()));
-        let mut news = false;
+        self.clock(now, from, state.timestamp);
+        let Some(received) = self.presence.receive(&from, state, now.tick, &self.tuning) else { return };
         for record in &state.records {
-            if record.peer() != self.me.peer {
+            let peer = record.peer();
+            let known = self.roster.slot(&peer).is_some();
+            if peer != self.me.peer && (known || self.presence.may_introduce(&from, now.tick)) {
                 self.learn(now, record, out);
             }
         }
-        let heard = self.presence.heard(&from, state, now);
-        for entry in heard.claims {
-            if entry.peer == self.me.peer {
-                continue;
-            }
-            let was_online = self.roster.seems_online(&entry.peer, now, &self.tuning);
-            // a neighbour's own entry is about itself: our link says more than its claim
-            let link = entry.link && entry.peer != from;
-            let new = self.roster.claim(from, &entry.peer, link, entry.beacon, now);
-            news |= new;
-            if !was_online
-                && self.roster.seems_online(&entry.peer, now, &self.tuning)
-                && let Some(user) = self.roster.user(&entry.peer).cloned()
-            {
-                news = true;
-                self.sign_of_life(now, entry.peer, &user);
-                self.bind(now, &user, out);
-            }
-            if new && link {
-                self.way_found(now, entry.peer, out);
-            }
+        for entry in &state.presence {
+            self.believe(now, from, entry, out);
         }
-        for peer in heard.withdrawn {
-            news |= self.roster.withdraw(&from, &peer);
-        }
-        if news {
-            self.roster_changed = true;
-            self.presence.changed(now.tick);
-        }
-        if heard.full {
+        if received.full {
+            let links = state.presence.iter().filter(|e| e.link).map(|e| e.peer).collect();
+            self.roster_changed |= self.roster.only_links(&from, &links);
             self.browse.at = None;
         }
         self.gossip(now, out);
     }
 
-    /// Tells neighbours what is due.
-    pub(super) fn gossip(&mut self, now: Now, out: &mut Vec<Out>) {
-        let due = self.presence.due(now.tick, &self.tuning);
-        if due.is_empty() {
+    /// What a neighbour says of one device.
+    pub(super) fn believe(&mut self, now: Now, from: PeerId, entry: &Presence, out: &mut Vec<Out>) {
+        if entry.peer == self.me.peer {
             return;
         }
-        let view = self.presence_view(now);
-        for peer in due {
-            let Some(conn) = self.writer(&peer) else { continue };
-            while self.conns.get(&conn).is_some_and(|c| c.credit.control > 0)
-                && let Some(state) = self.presence.next(&peer, &view, now, &self.tuning)
-            {
-                self.write(conn, Frame::State(state), out);
-            }
-            if self.conns.get(&conn).is_some_and(|c| c.credit.control == 0) {
-                self.presence.postpone(&peer, now.tick.plus(self.tuning.presence_delay));
-            }
+        let slot = self.roster.slot(&entry.peer);
+        let seq = slot.and_then(|s| self.roster.device_at(s)?.record()).map_or(0, VerifiedRecord::seq);
+        if entry.record_seq > seq {
+            self.presence.stranger(from, entry, now.tick, &self.tuning);
+        }
+        let Some(slot) = slot else { return };
+        let heard = self.roster.hear(from, slot, entry, now, &self.tuning);
+        self.presence.heard(&from, slot, heard, entry.record_seq >= seq, now.tick, &self.tuning);
+        self.roster_changed |= heard.turned || heard.link;
+        if heard.turned
+            && self.roster.seems_online(&entry.peer, now, &self.tuning)
+            && let Some(user) = self.roster.user(&entry.peer).cloned()
+        {
+            self.sign_of_life(now, entry.peer, &user);
+            self.bind(now, &user, out);
+        }
+        if heard.link && entry.link {
+            self.way_found(now, entry.peer, out);
         }
     }
 
-    /// Everything that may be told: ourselves, whom we are linked to, and who has a valid lease.
-    fn presence_view(&self, now: Now) -> BTreeMap<PeerId, Known> {
-        let mut view = BTreeMap::new();
-        let me = Known { record: self.me.record.clone(), beacon: self.presence.own().copied(), link: true };
-        view.insert(self.me.peer, me);
-        for (peer, device) in self.roster.devices() {
-            let link = self.by_peer.contains_key(peer);
-            let blocked = self.roster.user(peer).is_some_and(|u| self.roster.is_blocked(u));
-            if blocked || !(link || self.roster.seems_online(peer, now, &self.tuning)) {
-                continue;
-            }
-            let Some(record) = device.record().filter(|r| r.expires_at() > now.wall) else { continue };
-            if link || device.beacon().is_some() {
-                view.insert(*peer, Known { record: record.clone(), beacon: device.beacon().copied(), link });
-            }
+    /// The record of a device is new: neighbours may have spoken of it before.
+    pub(super) fn introduced(&mut self, now: Now, peer: &PeerId, out: &mut Vec<Out>) {
+        let Some(slot) = self.roster.slot(peer) else { return };
+        for (from, entry) in self.presence.met(peer, slot, now.tick, &self.tuning) {
+            self.believe(now, from, &entry, out);
         }
-        view
+    }
+
+    /// Once in a while: who has not been heard of any more, and what could wait until now.
+    pub(super) fn presence_tick(&mut self, now: Now) {
+        if let Some(last) = self.presence.tick(now.tick, &self.tuning) {
+            self.roster_changed |= self.roster.lapsed(last, now.tick);
+        }
+    }
+
+    /// Tells neighbours what is due.
+    pub(super) fn gossip(&mut self, now: Now, out: &mut Vec<Out>) {
+        for peer in self.presence.due(now.tick) {
+            self.tell(now, &peer, out);
+        }
+    }
+
+    /// Tells a neighbour all that it does not know.
+    pub(super) fn tell(&mut self, now: Now, peer: &PeerId, out: &mut Vec<Out>) {
+        let Some(conn) = self.writer(peer) else { return };
+        while self.conns.get(&conn).is_some_and(|c| c.credit.control > 0)
+            && let Some(state) = self.presence.next(peer, &self.roster, &self.me.record, now, &self.tuning)
+        {
+            self.write(conn, Frame::State(state), out);
+        }
+        if self.conns.get(&conn).is_some_and(|c| c.credit.control == 0) {
+            self.presence.postpone(peer, now.tick.plus(self.tuning.presence_delay));
+        }
     }
 
     fn query(&mut self, now: Now, from: PeerId, query: &PeerQuery, out: &mut Vec<Out>) {

@@ -1,9 +1,8 @@
 //! Connections: admission, the two-connections rule, liveness, loss.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use byway_api::{CloseCode, ConnectionRow, PathKind, PeerId, Retry, Write};
+use byway_api::{CloseCode, ConnectionRow, PathKind, PeerId, Retry, WallTime, Write};
 use byway_wire::{Frame, Goodbye, limits};
 
 use super::{BAN, NodeCore, Phase, Stored};
@@ -11,7 +10,7 @@ use crate::io::{Answer, Event, Out, Up};
 use crate::limiter::TokenBucket;
 use crate::link::{Arbitration, Conn, LinkKey, LinkState, arbitrate};
 use crate::liveness::Verdict;
-use crate::machine::{ConnId, Now};
+use crate::machine::{ConnId, Now, Tick};
 use crate::pool::Admission;
 
 /// Takeovers of one identity within [`TAKEOVER_WINDOW`] that mean: the key was copied.
@@ -50,10 +49,10 @@ impl NodeCore {
         }
         self.conns.insert(up.conn, Conn::new(up, now.tick));
         self.by_peer.entry(peer).or_default().push(up.conn);
-        self.liveness.up(up.conn, now.tick, &self.tuning);
+        self.liveness.up(up.conn, now.tick);
         let per_minute = limits::PROTOCOL_ERROR_WINDOW / limits::PROTOCOL_ERRORS;
         self.faults.insert(up.conn, TokenBucket::new(limits::PROTOCOL_ERRORS, per_minute));
-        self.clock_offset(peer, up.hello.time.as_millis().saturating_sub(now.wall.as_millis()));
+        self.clock(now, peer, up.hello.time);
 
         let conns: Vec<&Conn> = self.by_peer[&peer].iter().filter_map(|id| self.conns.get(id)).collect();
         match arbitrate(&self.me.peer, &conns) {
@@ -64,7 +63,7 @@ impl NodeCore {
                     self.close(now, conn, CloseCode::SUPERSEDED, out);
                 }
                 self.took_over(now, peer, out);
-                self.presence.up(peer, now.tick, &self.tuning);
+                self.presence_up(now, peer, out);
                 self.new_path(now, peer, out);
             }
             Arbitration::Decide { winner, losers } => {
@@ -120,13 +119,14 @@ impl NodeCore {
     /// The first connection to a peer.
     fn peer_up(&mut self, now: Now, up: &Up, out: &mut Vec<Out>) {
         let (peer, member) = (up.hello.peer, up.hello.member.clone());
-        self.frozen = false;
+        self.frozen = None;
+        self.before = None;
         self.pool.up(&self.tuning, peer, now.tick);
         self.links.adopt(&member.user, peer);
         self.links.connected(&LinkKey::Device(peer));
         self.roster.linked(&member.user, peer, member.trust, true, now);
         self.pin(now, &member.user, peer, member.authorized_by, out);
-        self.presence.up(peer, now.tick, &self.tuning);
+        self.presence_up(now, peer, out);
         self.routes.entry(peer).or_default().succeeded();
         self.roster_changed = true;
         out.push(Out::Tell(Event::Connected { peer, user: member.user.clone(), transport: up.transport }));
@@ -168,13 +168,19 @@ impl NodeCore {
     }
 
     /// Our clock against theirs: the median of at least three neighbours counts.
-    pub(super) fn clock_offset(&mut self, peer: PeerId, offset: i64) {
-        self.clock_offsets.insert(peer, offset);
-        let mut offsets: Vec<_> = self.clock_offsets.values().copied().collect();
-        offsets.sort_unstable();
-        let median = if offsets.len() < 3 { 0 } else { offsets[offsets.len() / 2] };
-        let day = i64::try_from(limits::CLOCK_SKEW.as_millis()).unwrap_or(i64::MAX);
-        self.roster.set_offset(median.clamp(-day, day));
+    pub(super) fn clock(&mut self, now: Now, peer: PeerId, theirs: WallTime) {
+        let tick = i64::try_from(now.tick.0).unwrap_or(i64::MAX);
+        self.epochs.insert(peer, theirs.as_millis().saturating_sub(tick));
+        let mut epochs: Vec<_> = self.epochs.values().copied().collect();
+        epochs.sort_unstable();
+        self.roster.set_epoch((epochs.len() >= 3).then(|| epochs[epochs.len() / 2]));
+    }
+
+    /// Presence towards a peer begins, with all that it has to know.
+    fn presence_up(&mut self, now: Now, peer: PeerId, out: &mut Vec<Out>) {
+        let slot = self.roster.slot(&peer);
+        self.presence.up(&self.me.peer, peer, slot, now.tick, &self.tuning);
+        self.tell(now, &peer, out);
     }
 
     pub(super) fn pong(&mut self, now: Now, conn: ConnId, number: u64, out: &mut Vec<Out>) {
@@ -226,7 +232,7 @@ impl NodeCore {
             self.write(conn, Frame::Goodbye(Goodbye { code, records }), out);
             self.close(now, conn, code, out);
         }
-        self.peer_down(now, &last, code, out);
+        self.peer_down(now, &last, code, None, out);
     }
 
     pub(super) fn close_all(&mut self, now: Now, code: CloseCode, out: &mut Vec<Out>) {
@@ -237,31 +243,39 @@ impl NodeCore {
     }
 
     pub(super) fn down(&mut self, now: Now, conn: ConnId, code: CloseCode, out: &mut Vec<Out>) {
+        let Some(peer) = self.conns.get(&conn).map(|c| c.peer) else { return };
+        let lost = matches!(code, CloseCode::LOST | CloseCode::TIMEOUT);
+        if lost && self.by_peer.get(&peer).is_some_and(|conns| conns.len() == 1) {
+            self.remember_roster(now);
+        }
+        let was_written = self.writer(&peer) == Some(conn);
+        let heard = if lost { self.liveness.last_heard(conn) } else { None };
         let Some(c) = self.conns.remove(&conn) else { return };
-        let was_written = self.writer(&c.peer) == Some(conn);
         self.detach(&c);
         if self.by_peer.contains_key(&c.peer) {
             if was_written {
                 self.new_path(now, c.peer, out);
             }
         } else {
-            self.peer_down(now, &c, code, out);
+            let said = matches!(code, CloseCode::LEAVING | CloseCode::NORMAL).then_some(now.tick);
+            self.peer_down(now, &c, code, heard.or(said), out);
         }
     }
 
-    /// The last connection to a peer has ended.
-    fn peer_down(&mut self, now: Now, last: &Conn, code: CloseCode, out: &mut Vec<Out>) {
+    /// The last connection to a peer has ended. If the peer itself may be gone, and not just has no room
+    /// for us, until when it was there.
+    fn peer_down(&mut self, now: Now, last: &Conn, code: CloseCode, there: Option<Tick>, out: &mut Vec<Out>) {
         let peer = last.peer;
         self.pool.down(&peer);
         self.links.go(&LinkKey::Device(peer), LinkState::Disconnected);
         let trust = self.roster.trust(&last.user);
         self.roster.linked(&last.user, peer, trust, false, now);
-        if code == CloseCode::LEAVING {
-            self.roster.left(&peer);
+        if let Some(there) = there {
+            self.roster.parted(&peer, there, code == CloseCode::LEAVING, now.tick, &self.tuning);
         }
-        self.presence.down(&peer, now.tick);
+        self.presence.down(&peer, now.tick, &self.tuning);
         self.outbox.new_path(&peer);
-        self.clock_offsets.remove(&peer);
+        self.epochs.remove(&peer);
         self.roster_changed = true;
         for (op, error) in self.queries.gone(peer) {
             out.push(Out::Answer { op, answer: Answer::Routes(Err(error)) });
@@ -275,7 +289,9 @@ impl NodeCore {
             return;
         }
         if matches!(code, CloseCode::LOST | CloseCode::TIMEOUT) {
-            self.lost(now, out);
+            // who lost us may believe that we are gone
+            self.presence.speak_up();
+            self.lost(now, peer, out);
         }
         let unwanted =
             [CloseCode::LEAVING, CloseCode::FULL, CloseCode::REFUSED, CloseCode::PROTOCOL, CloseCode::BLOCKED];
@@ -291,15 +307,41 @@ impl NodeCore {
         self.anchors_soon(now);
     }
 
-    /// Several links lost at once, and none left: that is us, not them.
-    fn lost(&mut self, now: Now, out: &mut Vec<Out>) {
-        self.losses.push_back(now.tick);
-        let recent = |losses: &VecDeque<_>| losses.iter().filter(|t| now.tick - **t <= FAULT_WINDOW).count();
-        if self.pool.is_empty() && recent(&self.losses) >= FAULT_LINKS && !self.frozen {
-            self.frozen = true;
-            out.push(Out::Tell(Event::LocalFault));
+    /// The member list is about to lose somebody: should it turn out to be our own fault, it stays.
+    fn remember_roster(&mut self, now: Now) {
+        if self.frozen.is_none() && self.before.as_ref().is_none_or(|(at, _)| now.tick - *at > FAULT_WINDOW) {
+            self.before = Some((now.tick, Box::new(self.roster(now))));
         }
-        self.losses.retain(|t| now.tick - *t <= FAULT_WINDOW);
+    }
+
+    /// Somebody was lost, and others are still there.
+    pub(super) fn forget_before(&mut self, now: Now) {
+        if !self.pool.is_empty() && self.before.as_ref().is_some_and(|(at, _)| now.tick - *at > FAULT_WINDOW) {
+            self.before = None;
+        }
+    }
+
+    /// Several links lost at once, and none left: that is us, not them.
+    fn lost(&mut self, now: Now, peer: PeerId, out: &mut Vec<Out>) {
+        self.losses.retain(|(at, _)| now.tick - *at <= FAULT_WINDOW);
+        self.losses.push_back((now.tick, peer));
+        if self.pool.is_empty() && self.losses.len() >= FAULT_LINKS {
+            self.freeze(out);
+        }
+    }
+
+    /// Our own network is down: nobody else is to blame, and the member list stays as it was.
+    pub(super) fn freeze(&mut self, out: &mut Vec<Out>) {
+        if !self.pool.is_empty() || self.frozen.is_some() {
+            return;
+        }
+        let Some((_, mut before)) = self.before.take() else { return };
+        before.frozen = true;
+        self.frozen = Some(before);
+        for (_, peer) in std::mem::take(&mut self.losses) {
+            self.roster.absolve(&peer);
+        }
+        out.push(Out::Tell(Event::LocalFault));
     }
 
     pub(super) fn check_links(&mut self, now: Now, out: &mut Vec<Out>) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use byway_api::{PeerId, SignalAddress, UserId};
+use byway_api::{PeerId, Retry, SignalAddress, UserId};
 
 use super::{EXPLANATIONS, NodeCore, Phase};
 use crate::io::{DialError, Event, FoundRoute, Out, StepOutcome};
@@ -236,18 +236,26 @@ impl NodeCore {
                 dial.grace = Some(now.tick.plus(GRACE));
             }
             Err(error) => self.dial_failed(now, op, &error, out),
-            Ok(()) => self.dial_over(now, op, "connected", out),
+            Ok(()) => {
+                let peer = dial.peer;
+                self.dial_over(now, op, "connected", out);
+                self.not_wanted(&peer);
+            }
         }
     }
 
     fn dial_failed(&mut self, now: Now, op: OpId, error: &DialError, out: &mut Vec<Out>) {
         let Some(dial) = self.dials.get(&op) else { return };
         let (peer, tried, users) = (dial.peer, dial.addresses.clone(), dial.users.clone());
+        if error.retry == Retry::LocalFault {
+            self.freeze(out);
+        }
         if !error.superseded {
+            let retry = if self.frozen.is_some() { Retry::LocalFault } else { error.retry };
             let book = self.routes.entry(peer).or_default();
-            book.score.failed(error.retry);
+            book.score.failed(retry);
             // our own outage is nobody's fault; it may be over soon, and ends no sooner for being asked
-            let doublings = if Self::blames(error.retry) { DOUBLINGS } else { OUTAGE_DOUBLINGS };
+            let doublings = if Self::blames(retry) { DOUBLINGS } else { OUTAGE_DOUBLINGS };
             book.failures = book.failures.max((book.failures + 1).min(doublings));
             let wait = self.tuning.anchor_retry * 2u32.saturating_pow(book.failures.min(doublings) - 1);
             let wait = self.rng.jittered(wait.min(self.tuning.anchor_retry_max), self.tuning.jitter);
@@ -269,6 +277,17 @@ impl NodeCore {
         }
         self.dial_over(now, op, &error.text, out);
         self.anchors_soon(now);
+    }
+
+    /// The dial succeeded, and meanwhile there was no room for the connection any more.
+    fn not_wanted(&mut self, peer: &PeerId) {
+        let key = LinkKey::Device(*peer);
+        if !self.by_peer.contains_key(peer) && self.links.get(&key) == LinkState::Connecting {
+            self.links.fail(&key, false);
+            if !self.outbox.has_open(peer) {
+                self.links.go(&key, LinkState::Disconnected);
+            }
+        }
     }
 
     fn dial_over(&mut self, now: Now, op: OpId, outcome: &str, out: &mut Vec<Out>) {

@@ -36,7 +36,7 @@ use crate::rng::Rng;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::upgrade::Upgrades;
-use crate::view::{CoreMetrics, Explanation};
+use crate::view::{self, CoreMetrics, Explanation};
 
 /// Who we are.
 #[derive(Clone, Debug)]
@@ -105,9 +105,13 @@ pub struct NodeCore {
     takeovers: BTreeMap<PeerId, VecDeque<Tick>>,
     faults: BTreeMap<ConnId, TokenBucket>,
     banned: BTreeMap<PeerId, Tick>,
-    losses: VecDeque<Tick>,
-    clock_offsets: BTreeMap<PeerId, i64>,
-    frozen: bool,
+    losses: VecDeque<(Tick, PeerId)>,
+    /// By each neighbour's clock: the time when our tick was zero.
+    epochs: BTreeMap<PeerId, i64>,
+    /// The member list before the first of several losses in a row.
+    before: Option<(Tick, Box<view::Roster>)>,
+    /// Our own network is down: the member list as it was before.
+    frozen: Option<Box<view::Roster>>,
 
     pool: Pool,
     liveness: Liveness,
@@ -138,7 +142,6 @@ pub struct NodeCore {
     announcing: Option<OpId>,
     browse: Attempt,
     browsing: BTreeSet<OpId>,
-    beacon_at: Option<Tick>,
     roster_changed: bool,
     metrics: CoreMetrics,
 }
@@ -162,8 +165,9 @@ impl NodeCore {
             faults: BTreeMap::new(),
             banned: BTreeMap::new(),
             losses: VecDeque::new(),
-            clock_offsets: BTreeMap::new(),
-            frozen: false,
+            epochs: BTreeMap::new(),
+            before: None,
+            frozen: None,
             pool: Pool::default(),
             liveness: Liveness::default(),
             outbox: Outbox::default(),
@@ -190,7 +194,6 @@ impl NodeCore {
             announcing: None,
             browse: Attempt::default(),
             browsing: BTreeSet::new(),
-            beacon_at: None,
             roster_changed: false,
             metrics: CoreMetrics::default(),
         }
@@ -204,12 +207,12 @@ impl NodeCore {
             In::Start => self.start(now, out),
             In::Me(record) => {
                 self.me.record = record;
-                self.presence.changed(now.tick);
+                self.presence.changed(now.tick, &self.tuning);
                 self.announce_soon(now);
             }
             In::Beacon(beacon) => {
-                self.presence.signed(beacon, now.tick);
-                self.beacon_at = Some(now.tick.plus(self.tuning.beacon_period));
+                self.presence.signed(beacon, now.tick, &self.tuning);
+                self.gossip(now, out);
             }
             In::Wake => self.wake(now, out),
             In::Send(command) => self.send(now, *command, out),
@@ -265,7 +268,7 @@ impl NodeCore {
             self.liveness.deadline(&self.tuning),
             self.outbox.deadline(&self.tuning),
             self.inbox.deadline(&self.tuning),
-            self.presence.deadline(&self.tuning),
+            self.presence.deadline(),
             self.queries.deadline(),
             self.relay.deadline(),
             self.courier.deadline(),
@@ -274,7 +277,7 @@ impl NodeCore {
             self.dials.values().filter_map(|d| d.grace).min(),
         ];
         let announce = self.announce.at.filter(|_| self.announcing.is_none());
-        let own = [self.anchors_at, announce, self.browse.at, self.beacon_at];
+        let own = [self.anchors_at, announce, self.browse.at];
         match self.phase {
             Phase::Loading | Phase::Stopping => None,
             Phase::Suspended => machines[1],
@@ -305,10 +308,7 @@ impl NodeCore {
         self.retry_due(now, out);
         self.announce_due(now, out);
         self.browse_due(now, out);
-        if self.beacon_at.is_some_and(|t| t <= now.tick) {
-            self.beacon_at = None;
-            self.presence.renew_beacon();
-        }
+        self.presence_tick(now);
         self.gossip(now, out);
         if self.anchors_at.is_some_and(|t| t <= now.tick) {
             self.anchors_at = None;
@@ -327,9 +327,11 @@ impl NodeCore {
         self.send_receipts(now, out);
         self.letters_denied(now, out);
         self.show_messages(out);
-        if self.presence.needs_beacon(now, &self.tuning) {
-            out.push(Out::SignBeacon);
+        let time = self.roster.network_time(now);
+        if let Some(at) = self.presence.needs_beacon(now.tick, time, &self.tuning) {
+            out.push(Out::SignBeacon { at });
         }
+        self.forget_before(now);
         if std::mem::take(&mut self.roster_changed) {
             out.push(Out::Tell(Event::RosterChanged));
         }
@@ -382,6 +384,8 @@ impl NodeCore {
     fn resume(&mut self, now: Now, out: &mut Vec<Out>) {
         if self.phase == Phase::Suspended {
             self.phase = Phase::Running;
+            // those whom we left believe that we are gone
+            self.presence.speak_up();
             self.network_changed(now, out);
         }
     }
@@ -390,7 +394,7 @@ impl NodeCore {
         if self.phase != Phase::Running {
             return;
         }
-        self.frozen = false;
+        self.frozen = None;
         self.probe_all(now, out);
         for book in self.routes.values_mut() {
             book.forgive();

@@ -102,11 +102,13 @@ impl NodeCore {
         } else if route.last_seen.is_some() {
             self.roster.cached(&route.peer, seen);
         }
-        let book = self.routes.entry(route.peer).or_default();
+        let said = self.record(&route.peer).is_some_and(|r| r.addresses().contains(&route.address));
         match route.address.via() {
-            None => book.add(route.address, seen),
+            // what its record says need not be remembered twice
+            None if said && !self.routes.contains_key(&route.peer) => {}
+            None => self.routes.entry(route.peer).or_default().add(route.address, seen),
             Some(neighbour) if neighbour != route.peer => {
-                book.add_told(neighbour, now.tick);
+                self.routes.entry(route.peer).or_default().add_told(neighbour, now.tick);
                 self.way_found(now, route.peer, out);
             }
             Some(_) => {}
@@ -136,7 +138,7 @@ impl NodeCore {
                 batch.extend(self.route_rows(now, record.peer()));
                 self.store(Stored::Relaxed, batch, out);
                 self.roster_changed = true;
-                self.presence.changed(now.tick);
+                self.introduced(now, &record.peer(), out);
                 self.anchors_soon(now);
                 self.upgrades.evidence(&record.peer(), now.tick);
                 self.way_found(now, record.peer(), out);

@@ -7,18 +7,23 @@ use super::NodeCore;
 use crate::link::{LinkKey, LinkState};
 use crate::machine::Now;
 use crate::pool::Tier;
+use crate::roster::Slot;
 use crate::status::DeviceDelivery;
 use crate::view::{CoreMetrics, Evidence, Explanation, LookupOutcome, MemberView, Reach, Roster};
 
 impl NodeCore {
     /// The member list, by name.
     pub fn roster(&self, now: Now) -> Roster {
-        let members = self.roster.users().filter(|u| **u != self.me.user).map(|u| self.member(u, now)).collect();
-        Roster { members, frozen: self.frozen }
+        if let Some(frozen) = &self.frozen {
+            return Roster::clone(frozen);
+        }
+        let others = self.roster.users().filter(|(u, _)| **u != self.me.user);
+        let members = others.map(|(u, slots)| self.member(u, slots, now)).collect();
+        Roster { members, frozen: false }
     }
 
-    fn member(&self, user: &UserId, now: Now) -> MemberView {
-        let devices = self.roster.devices_of(user);
+    fn member(&self, user: &UserId, slots: &[Slot], now: Now) -> MemberView {
+        let devices: Vec<_> = slots.iter().filter_map(|s| self.roster.peer_at(*s)).collect();
         let best = devices.iter().map(|p| self.reach(p, now)).min_by_key(reach_rank);
         let link = devices.iter().map(|p| self.link(p)).max_by_key(|s| *s == LinkState::Connected);
         MemberView {
@@ -118,6 +123,16 @@ impl NodeCore {
     /// Where a message stands, on each device.
     pub fn deliveries(&self, message: &MessageId) -> Vec<DeviceDelivery> {
         self.outbox.deliveries(message)
+    }
+
+    /// States of all links that are on their way or up.
+    pub fn links(&self) -> impl Iterator<Item = (&LinkKey, LinkState)> {
+        self.links.iter()
+    }
+
+    /// Devices that are connected.
+    pub fn linked(&self) -> impl ExactSizeIterator<Item = &PeerId> {
+        self.by_peer.keys()
     }
 
     /// Whether a device is connected.

@@ -205,20 +205,14 @@ fn clocks_are_followed_while_links_live() {
     let hour = std::time::Duration::from_secs(3_600);
     for (conn, n, name) in [(1, 2, "bob"), (2, 3, "carol"), (3, 4, "dave")] {
         b.up(10, conn, &record(n, n, name));
-        b.core.clock_offset(peer(n), i64::try_from(hour.as_millis()).unwrap());
+        b.core.clock(at(10), peer(n), at(10).wall.plus(hour));
     }
     assert_eq!(b.core.roster.network_time(at(20)), at(20).wall.plus(hour));
     for conn in 1..=3 {
         let state = NetworkState {
-            online_members: Vec::new(),
-            coordinators: Vec::new(),
             timestamp: at(30).wall,
-            presence: Vec::new(),
-            records: Vec::new(),
-            revocation_seq: 0,
             delta: true,
-            digest: None,
-            want_full: false,
+            ..NetworkState::default()
         };
         b.feed(30, In::Frame { conn: ConnId(conn), frame: Frame::State(state) });
     }
@@ -256,3 +250,5 @@ fn a_receipt_goes_out_on_every_connection() {
         b.feed(40, In::Down { conn: ConnId(1), code: CloseCode::LOST }).iter().all(|o| !matches!(o, Out::Close { .. }))
     );
 }
+
+mod presence;

@@ -5,12 +5,20 @@
 //! Prints what the runs add up to; ends with 1 if anything was broken. `--fail-fast` ends with the first
 //! seed that is broken, `--trace` prints every event to standard error.
 
+use std::alloc::System;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use byway_testkit::sim::{Config, Faults, Outcome, Stats, TraceHash, run};
+use byway_testkit::sim::{Config, Faults, Outcome, Stats, TraceHash, run_watched};
+use cap::Cap;
+
+/// Counts what lives, so that a run can say what a node costs.
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 const USAGE: &str = "byway-sim [--nodes N] [--minutes N] [--seeds N] [--first-seed N] \
-                     [--faults none|default|harsh] [--json] [--fail-fast] [--trace]";
+                     [--faults none|default|harsh] [--idle] [--anchors N] [--skew SECONDS] \
+                     [--json] [--fail-fast] [--trace]";
 
 struct Options {
     config: Config,
@@ -41,6 +49,9 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                     other => return Err(format!("--faults is none, default or harsh; got {other:?}")),
                 }
             }
+            "--idle" => o.config.idle = true,
+            "--anchors" => o.config.anchors = number(&word, words.next())?,
+            "--skew" => o.config.skew_s = number(&word, words.next())?,
             "--json" => o.json = true,
             "--fail-fast" => o.fail_fast = true,
             "--trace" => o.config.trace = true,
@@ -59,16 +70,49 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 struct Sum {
+    nodes: usize,
     seeds: u64,
     stats: Stats,
     hash: TraceHash,
     violations: usize,
     failed: Vec<u64>,
+    memory: Memory,
+    began: Instant,
+}
+
+/// Live bytes, minute by minute.
+#[derive(Default)]
+struct Memory {
+    /// Most at the end of a minute, in one run.
+    most: usize,
+    /// How much the last half of a run grew, in percent of its mean: the largest.
+    growth: f64,
+}
+
+impl Memory {
+    fn add(&mut self, minutes: &[usize]) {
+        self.most = self.most.max(minutes.iter().copied().max().unwrap_or_default());
+        let half = &minutes[minutes.len() / 2..];
+        let (n, mean) = (half.len() as f64, half.iter().sum::<usize>() as f64 / half.len() as f64);
+        if half.len() < 10 {
+            return;
+        }
+        // least squares
+        let middle = (n - 1.0) / 2.0;
+        let (mut up, mut down) = (0.0, 0.0);
+        for (i, bytes) in half.iter().enumerate() {
+            let x = i as f64 - middle;
+            up += x * (*bytes as f64 - mean);
+            down += x * x;
+        }
+        self.growth = self.growth.max(up / down * n / mean * 100.0);
+    }
 }
 
 impl Sum {
     fn numbers(&self) -> Vec<(&'static str, String)> {
         let s = &self.stats;
+        let per_minute = |n: u64| format!("{:.1}", n as f64 * 60_000.0 / s.member_ms as f64);
         vec![
             ("seeds", self.seeds.to_string()),
             ("virtual_hours", format!("{:.2}", s.virtual_ms as f64 / 3_600_000.0)),
@@ -95,13 +139,30 @@ impl Sum {
             ("relay_failovers", s.failovers.to_string()),
             ("relay_failover_ms_at_most", s.failover_ms.to_string()),
             ("duplicates_recognised", s.duplicates.to_string()),
+            ("wakes_per_member_minute", per_minute(s.wakes)),
+            ("frames_per_member_minute", per_minute(s.frames)),
+            ("packets_per_member_minute", per_minute(s.packets)),
+            ("presence_bytes_per_member_hour", format!("{:.0}", s.presence_bytes as f64 * 3_600_000.0 / s.member_ms as f64)),
+            ("links_per_member", format!("{:.1}", s.links as f64 * (s.virtual_ms as f64 / self.seeds as f64) / s.member_ms as f64 )),
+            ("presence_right_after_ms_at_most", s.presence_right_after_ms.to_string()),
             ("settled_after_ms_at_most", s.settled_after_ms.to_string()),
             ("violations", self.violations.to_string()),
             ("trace_hash", self.hash.to_string()),
         ]
     }
 
+    /// What differs from process to process.
+    fn cost(&self) {
+        eprintln!(
+            "{:.1} s, live bytes of a member at most {}, growing by {:.2} % in the last half of a run",
+            self.began.elapsed().as_secs_f64(),
+            self.memory.most / self.nodes,
+            self.memory.growth,
+        );
+    }
+
     fn print(&self, o: &Options) {
+        self.cost();
         let numbers = self.numbers();
         if o.json {
             let field = |(name, value): &(&str, String)| match *name {
@@ -136,9 +197,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut sum = Sum { seeds: 0, stats: Stats::default(), hash: TraceHash::EMPTY, violations: 0, failed: Vec::new() };
+    let mut sum = Sum {
+        nodes: options.config.nodes,
+        seeds: 0,
+        stats: Stats::default(),
+        hash: TraceHash::EMPTY,
+        violations: 0,
+        failed: Vec::new(),
+        memory: Memory::default(),
+        began: Instant::now(),
+    };
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
-        let outcome = run(&options.config, seed);
+        let idle = HEAP.allocated();
+        let mut minutes = Vec::new();
+        let outcome =
+            run_watched(&options.config, seed, &mut |_| minutes.push(HEAP.allocated().saturating_sub(idle)));
+        sum.memory.add(&minutes);
         sum.seeds += 1;
         sum.stats += &outcome.stats;
         sum.hash = sum.hash.with(outcome.hash);

@@ -10,6 +10,8 @@ use super::ledger::Sent;
 use super::node::Asked;
 use super::world::{Do, World};
 
+/// Devices beyond which the number of messages does not grow.
+const CROWD: u64 = 50;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a message says: its number, again and again.
@@ -22,7 +24,9 @@ impl World {
         if self.healed.is_some() || self.nodes[place].quitting {
             return;
         }
-        let next = self.random.between(2_000, 30_000);
+        // in a crowd each one says less, so that what is large is the network and not its chat
+        let crowd = (self.nodes.len() as u64 / CROWD).max(1);
+        let next = self.random.between(2_000 * crowd, 30_000 * crowd);
         self.at_node(place, next, Do::AppSend);
         let to = self.random.index(self.nodes.len());
         if self.nodes[to].user == self.nodes[place].user {

@@ -107,7 +107,7 @@ impl World {
             }
         }
         if next == 0 {
-            let alone = (0..self.nodes.len()).filter(|n| *n != from && self.reach(from, *n)).count() == 0;
+            let alone = !(0..self.nodes.len()).any(|n| n != from && self.reach(from, n));
             let retry = if alone { Retry::LocalFault } else { Retry::Later };
             self.dial_fails(id, failure(retry, false, "nothing carries the signals"));
         } else {

@@ -90,8 +90,7 @@ impl World {
                 let wait = self.read_wait(place);
                 self.at_node(place, wait, Do::Read(op, what));
             }
-            Out::SignBeacon => {
-                let at = self.clock(place).wall;
+            Out::SignBeacon { at } => {
                 let beacon = Beacon { peer: self.nodes[place].peer, at, signature: [0; 64] };
                 self.tell(place, 0, In::Beacon(beacon));
             }
@@ -135,6 +134,9 @@ impl World {
         let n = &mut self.nodes[place];
         let group: Vec<_> = n.batches.drain(..std::mem::take(&mut n.committing)).collect();
         let full = n.disk_full;
+        if n.batches.capacity() > 64 && n.batches.is_empty() {
+            n.batches.shrink_to(16);
+        }
         let fails = full > 0 && self.random.chance(full);
         if fails {
             self.nodes[place].unwritten_at = Some(self.now);

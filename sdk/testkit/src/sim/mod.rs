@@ -64,11 +64,17 @@ pub struct Config {
     pub faults: Faults,
     /// Print every event to standard error.
     pub trace: bool,
+    /// The apps send nothing.
+    pub idle: bool,
+    /// Neighbours that a node tries to have; 0 leaves it at the core's default.
+    pub anchors: usize,
+    /// Every clock on the wall is off by up to so many seconds, all the time.
+    pub skew_s: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { nodes: 20, minutes: 5, faults: Faults::Default, trace: false }
+        Self { nodes: 20, minutes: 5, faults: Faults::Default, trace: false, idle: false, anchors: 0, skew_s: 0 }
     }
 }
 
@@ -84,6 +90,10 @@ impl Config {
             Faults::Default => "",
             Faults::Harsh => " --faults harsh",
         };
+        let idle = if self.idle { " --idle" } else { "" };
+        let anchors = if self.anchors > 0 { format!(" --anchors {}", self.anchors) } else { String::new() };
+        let skew = if self.skew_s > 0 { format!(" --skew {}", self.skew_s) } else { String::new() };
+        let faults = format!("{faults}{idle}{anchors}{skew}");
         format!(
             "cargo run --release -p byway-testkit --bin byway-sim -- --first-seed {seed} --seeds 1 --nodes {} --minutes {}{faults}",
             self.nodes, self.minutes
@@ -108,5 +118,10 @@ pub struct Outcome {
 
 /// Runs one seed.
 pub fn run(config: &Config, seed: u64) -> Outcome {
-    world::World::new(*config, seed).run()
+    run_watched(config, seed, &mut |_| ())
+}
+
+/// Runs one seed, and says every virtual minute how many have passed.
+pub fn run_watched(config: &Config, seed: u64, minute: &mut dyn FnMut(u64)) -> Outcome {
+    world::World::new(*config, seed).run(minute)
 }

@@ -44,6 +44,8 @@ pub(super) struct Node {
     pub(super) listener: bool,
     pub(super) store: Store,
     pub(super) wall_offset: i64,
+    /// How far the clock on the wall is off all the time.
+    pub(super) skew: i64,
 
     // the process
     pub(super) core: Option<NodeCore>,
@@ -103,6 +105,9 @@ impl Node {
         let issued = WallTime::from_millis(EPOCH).minus(DAY);
         let credential = issue_self_token(signer, &world.network, &user, &peer, issued, DAY * 20, jti);
         let listener = place.is_multiple_of(2);
+        let skew = i64::from(world.config.skew_s) * 1_000;
+        let range = usize::try_from(2 * skew + 1).unwrap_or(1);
+        let skew = if skew == 0 { 0 } else { i64::try_from(world.random.index(range)).unwrap_or(0) - skew };
         Self {
             place,
             user,
@@ -113,6 +118,7 @@ impl Node {
             listener,
             store: Store::default(),
             wall_offset: 0,
+            skew,
             core: None,
             life: 0,
             instance: Instance::from_bytes([0; 16]),
@@ -205,7 +211,7 @@ const INBOX_ROOM: u32 = 16;
 impl World {
     pub(super) fn clock(&self, place: usize) -> Now {
         let n = &self.nodes[place];
-        let wall = EPOCH + i64::try_from(self.now).unwrap_or(0) + n.wall_offset;
+        let wall = EPOCH + i64::try_from(self.now).unwrap_or(0) + n.wall_offset + n.skew;
         Now { tick: Tick(self.now - n.born + BORN_AT), wall: WallTime::from_millis(wall) }
     }
 
@@ -266,6 +272,9 @@ impl World {
             Load::Routes { user: None },
         ];
         for what in all {
+            if matches!(what, Load::Records { .. }) {
+                self.load_records(place);
+            }
             for row in self.nodes[place].store.load(&what) {
                 if let Some(row) = self.loaded(row) {
                     self.feed(place, In::Loaded(row));
@@ -276,13 +285,24 @@ impl World {
         self.feed(place, In::Start);
         self.at_node(place, 1, Do::Attach);
         let first = self.random.between(1_000, 8_000);
-        self.at_node(place, first, Do::AppSend);
+        if !self.config.idle {
+            self.at_node(place, first, Do::AppSend);
+        }
+    }
+
+    fn load_records(&mut self, place: usize) {
+        for other in 0..self.nodes.len() {
+            let peer = self.nodes[other].peer;
+            let seq = self.nodes[place].store.record(&peer);
+            if let Some(record) = seq.and_then(|seq| self.records.get(&(peer, seq))).cloned() {
+                self.feed(place, In::Loaded(Loaded::Record(record)));
+            }
+        }
     }
 
     fn loaded(&self, row: Row) -> Option<Loaded> {
         Some(match row {
             Row::Route(row) => Loaded::Route(row),
-            Row::Record(row) => Loaded::Record(self.records.get(&(row.peer, row.seq))?.clone()),
             Row::Outbox(row) => Loaded::Outbox(row),
             Row::Inbox(row) => Loaded::Inbox(row),
             Row::Seen(row) => Loaded::Seen(row),

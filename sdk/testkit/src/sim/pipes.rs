@@ -88,11 +88,6 @@ impl Pipe {
     pub(super) fn lives(&self) -> bool {
         !self.broken && self.ends.iter().all(|e| e.up && !e.gone && e.closing.is_none())
     }
-
-    pub(super) fn joins(&self, a: usize, b: usize) -> bool {
-        let [x, y] = &self.ends;
-        (x.node, y.node) == (a, b) || (x.node, y.node) == (b, a)
-    }
 }
 
 impl World {
@@ -184,6 +179,10 @@ impl World {
         let end = &mut pipe.ends[side];
         let closed = end.closing.is_some();
         let bytes = frame.encoded_len();
+        self.stats.frames += 1;
+        if matches!(frame, Frame::State(_)) {
+            self.stats.presence_bytes += bytes as u64;
+        }
         let granted = match frame.lane() {
             Lane::Control => {
                 let ok = end.granted.control > 0;
@@ -251,8 +250,12 @@ impl World {
             sent += bytes;
             far.wire.push_back((arrival, Parcel::Frame(frame)));
         }
+        if end.data.capacity() > 64 && end.data.is_empty() {
+            end.data.shrink_to(8);
+        }
         let (node, conn) = (end.node, end.conn);
         let more = !(end.control.is_empty() && end.data.is_empty());
+        self.stats.packets += u64::from(sent > 0);
         let ends_now = end.closing.filter(|_| !more);
         if let Some(code) = ends_now {
             far.wire.push_back((arrival, Parcel::End(code)));
@@ -296,6 +299,9 @@ impl World {
                 let at = asleep.max(self.now + 5);
                 self.at(at, Event::Arrive { pipe: id, side });
                 return;
+            }
+            if end.wire.len() == 1 && end.wire.capacity() > 64 {
+                end.wire.shrink_to(8);
             }
             match end.wire.pop_front() {
                 Some((_, Parcel::Frame(frame))) => {
@@ -426,7 +432,9 @@ impl World {
 
     /// Whether two places reach each other; the registry is beyond all of them.
     pub(super) fn reach(&self, a: usize, b: usize) -> bool {
-        self.cuts.iter().all(|apart| apart.contains(&a) == apart.contains(&b))
+        // the places of a cut are in order
+        let beyond = |apart: &[usize], place| apart.binary_search(&place).is_ok();
+        self.cuts.iter().all(|apart| beyond(apart, a) == beyond(apart, b))
     }
 
     /// After a partition has begun or ended.

@@ -118,6 +118,8 @@ impl Weather {
 /// Pairs that cannot connect directly, of 1,000: what is seen between homes and offices without a server
 /// that forwards packets.
 const APART: u32 = 320;
+/// Nodes beyond which the faults that concern everybody do not become more.
+const CROWD: usize = 50;
 
 /// Everything that goes wrong in one run, in order.
 #[derive(Clone, Debug)]
@@ -172,7 +174,12 @@ impl Plan {
 
     fn fault(nodes: usize, random: &mut Random) -> Fault {
         let node = random.index(nodes);
+        // faults are drawn for each node, and those that concern everybody are no more frequent in a crowd
+        let everybody = nodes <= CROWD || random.index(nodes) < CROWD;
         match random.between(0, 99) {
+            30..=39 | 45..=52 if !everybody => {
+                Fault::Partition { apart: vec![node], lasts: random.between(1_000, 40_000) }
+            }
             0..=9 => Fault::Crash { node, down: random.between(50, 1_500) },
             10..=14 => Fault::RelayCrash { down: random.between(1_500, 20_000) },
             15..=24 => Fault::Crash { node, down: random.between(1_500, 20_000) },

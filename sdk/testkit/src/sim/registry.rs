@@ -1,6 +1,6 @@
 //! The registry: who announced themselves, and who is attached. It can be slow, unreachable or down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use byway_api::{PeerId, Retry, StepErrorKind, UserId, WallTime};
 use byway_core::OpId;
@@ -101,7 +101,7 @@ impl World {
                 }
             }
             Call::List(op) => {
-                let online: Vec<_> = self.registry.attached.values().copied().collect();
+                let online: BTreeSet<_> = self.registry.attached.values().copied().collect();
                 for route in self.listed(place, |r| online.contains(&r.peer())) {
                     self.tell(place, 0, In::Sighting(route));
                 }
@@ -114,7 +114,7 @@ impl World {
         let now = self.clock(place).wall;
         let me = self.nodes[place].peer;
         let listed = self.registry.announced.iter().filter(|(p, (r, _))| **p != me && which(r));
-        let attached = |p: &PeerId| self.registry.attached.values().any(|a| a == p);
+        let attached = |p: &PeerId| self.places.get(p).is_some_and(|place| self.registry.attached.contains_key(place));
         listed
             .map(|(peer, (record, at))| FoundRoute {
                 peer: *peer,
@@ -171,7 +171,8 @@ impl World {
     /// The budget: at most five calls in any minute, and fewer than ten in any ten minutes.
     fn check_calls(&mut self, place: usize) {
         let now = self.now;
-        let calls = &self.nodes[place].calls;
+        let calls = &mut self.nodes[place].calls;
+        calls.retain(|t| now - *t < 600_000);
         let within = |ms: u64| calls.iter().rev().take_while(|t| now - **t < ms).count() as u64;
         let (minute, ten) = (within(60_000), within(600_000));
         self.stats.registry_calls += 1;

@@ -1,11 +1,11 @@
 //! What is looked at after every event, every second, and at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use byway_api::PeerId;
-use byway_core::link::LinkState;
+use byway_core::link::{LinkKey, LinkState};
 use byway_core::view::{LookupOutcome, Reach};
 
+use super::Faults;
 use super::world::{Event, World};
 
 /// A message on a connection that works is acknowledged within this time.
@@ -16,12 +16,22 @@ const KNOWN_MS: u64 = 45_000;
 const ANSWER_MS: u64 = 20_000;
 /// Presence converges within this time after the healing.
 const PRESENCE_MS: u64 = 90_000;
+/// Member lists that are compared in one second.
+const AT_ONCE: usize = 100;
+/// By then everybody has met.
+const GRAY_FROM_MS: u64 = 30_000;
+/// For so long somebody who is there may be shown as gone.
+const GRAY_MS: u64 = 5_000;
 
 /// What has to hold over time.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// Since when all nodes hang together.
     joined_since: Option<u64>,
+    /// When all member lists showed everybody for the first time after the healing.
+    right_at: Option<u64>,
+    /// Whom a node shows as gone, and since when.
+    gray_since: BTreeMap<usize, (usize, u64)>,
     settled: bool,
 }
 
@@ -30,7 +40,7 @@ impl World {
     pub(super) fn look(&mut self, place: usize) {
         let most = self.tuning.max_links();
         let Some(core) = &self.nodes[place].core else { return };
-        let links = core.metrics().links;
+        let links = core.linked().len();
         if links > most {
             self.violation(place, &format!("{links} peers connected, at most {most} may be"));
         }
@@ -59,6 +69,7 @@ impl World {
             self.check_node(place);
         }
         self.check_prompt();
+        self.check_gray();
         if let Some(healed) = self.healed {
             self.check_presence(healed);
             let quiet = self.ledger.open.is_empty() && self.ledger.unseen.is_empty();
@@ -91,10 +102,12 @@ impl World {
         }
         let Some(core) = &self.nodes[place].core else { return };
         let mut wrong = Vec::new();
-        for n in &self.nodes {
-            let (state, linked) = (core.link(&n.peer), core.is_linked(&n.peer));
-            if linked != (state == LinkState::Connected) {
-                wrong.push(format!("link to n{} is {state:?}, connected: {linked}", n.place));
+        for peer in core.linked().filter(|p| core.link(p) != LinkState::Connected) {
+            wrong.push(format!("connected to {peer:?}, and the link is {:?}", core.link(peer)));
+        }
+        for (key, _) in core.links().filter(|(_, state)| *state == LinkState::Connected) {
+            if !matches!(key, LinkKey::Device(peer) if core.is_linked(peer)) {
+                wrong.push(format!("the link to {key:?} is Connected, and there is no connection"));
             }
         }
         let calm = self.nodes[place].calm_since + ANSWER_MS < self.now;
@@ -164,24 +177,45 @@ impl World {
     /// Whether all live nodes hang together.
     fn joined(&self) -> bool {
         let n = self.nodes.len();
+        let mut near = vec![Vec::new(); n];
+        for pipe in self.pipes.values().filter(|p| p.lives()) {
+            let [x, y] = &pipe.ends;
+            near[x.node].push(y.node);
+            near[y.node].push(x.node);
+        }
         let mut reached = vec![false; n];
         let mut next = vec![0];
         reached[0] = true;
         while let Some(a) = next.pop() {
-            for pipe in self.pipes.values().filter(|p| p.lives()) {
-                let [x, y] = &pipe.ends;
-                for (from, to) in [(x.node, y.node), (y.node, x.node)] {
-                    if from == a && !reached[to] {
-                        reached[to] = true;
-                        next.push(to);
-                    }
+            for b in &near[a] {
+                if !std::mem::replace(&mut reached[*b], true) {
+                    next.push(*b);
                 }
             }
         }
         reached.iter().all(|r| *r)
     }
 
+    /// Somebody else whom a node does not show as online, if there is one.
+    fn missing(&self, place: usize) -> Option<(usize, String)> {
+        let core = self.nodes[place].core.as_ref()?;
+        let roster = core.roster(self.clock(place));
+        let others = self.nodes.iter().filter(|o| o.user != self.nodes[place].user);
+        for other in others {
+            let at = roster.members.binary_search_by(|m| m.user.cmp(&other.user));
+            let shown = at.ok().map(|i| &roster.members[i].reach);
+            if shown.is_none_or(|reach| matches!(reach, Reach::Offline { .. })) {
+                return Some((other.place, format!("shows n{} as offline: {shown:?}", other.place)));
+            }
+        }
+        None
+    }
+
     fn check_presence(&mut self, healed: u64) {
+        if self.rest.right_at.is_none() && !(0..self.nodes.len()).any(|place| self.missing(place).is_some()) {
+            self.rest.right_at = Some(self.now);
+            self.stats.presence_right_after_ms = self.now - healed;
+        }
         if !self.joined() {
             self.rest.joined_since = None;
             return;
@@ -190,19 +224,37 @@ impl World {
         if self.now < (healed + PRESENCE_MS).max(since + PRESENCE_MS) {
             return;
         }
-        let mut wrong = Vec::new();
-        for place in 0..self.nodes.len() {
-            let Some(core) = &self.nodes[place].core else { continue };
-            let roster = core.roster(self.clock(place));
-            for other in self.nodes.iter().filter(|o| o.user != self.nodes[place].user) {
-                let shown = roster.members.iter().find(|m| m.user == other.user);
-                if shown.is_none_or(|m| matches!(m.reach, Reach::Offline { .. })) {
-                    wrong.push((place, format!("shows n{} as offline: {:?}", other.place, shown.map(|m| &m.reach))));
-                }
-            }
-        }
-        for (place, text) in wrong.into_iter().take(3) {
+        // of many nodes each one now and then
+        let step = (self.nodes.len() / AT_ONCE).max(1);
+        let first = usize::try_from(self.now / 1_000).unwrap_or(0) % step;
+        let wrong: Vec<_> = (first..self.nodes.len())
+            .step_by(step)
+            .filter_map(|place| self.missing(place).map(|(_, text)| (place, text)))
+            .take(3)
+            .collect();
+        for (place, text) in wrong {
             self.violation(place, &text);
+        }
+    }
+
+    /// Where nothing goes wrong nobody who is there is shown as gone, but for a moment.
+    fn check_gray(&mut self) {
+        if self.config.faults != Faults::None || self.nodes.len() > AT_ONCE || self.now < GRAY_FROM_MS {
+            return;
+        }
+        for place in 0..self.nodes.len() {
+            match self.missing(place) {
+                None => self.rest.gray_since.remove(&place),
+                Some((other, text)) => {
+                    let (seen, since) = *self.rest.gray_since.entry(place).or_insert((other, self.now));
+                    if seen != other {
+                        self.rest.gray_since.insert(place, (other, self.now));
+                    } else if since + GRAY_MS < self.now {
+                        self.violation(place, &format!("{text}, for {} ms", self.now - since));
+                    }
+                    None
+                }
+            };
         }
     }
 
@@ -214,19 +266,19 @@ impl World {
                 wrong.push((a, format!("{n} connections to n{b} at rest")));
             }
         }
+        let lives = self.pipes.values().filter(|p| p.lives()).map(|p| (p.ends[0].node, p.ends[1].node));
+        let piped: BTreeSet<_> = lives.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
         for a in 0..self.nodes.len() {
-            for b in 0..self.nodes.len() {
-                let linked = |x: usize, y: usize| {
-                    let peer: PeerId = self.nodes[y].peer;
-                    self.nodes[x].core.as_ref().is_some_and(|c| c.is_linked(&peer))
-                };
-                let piped = self.pipes.values().any(|p| p.joins(a, b) && p.lives());
-                if linked(a, b) != piped {
-                    wrong.push((
-                        a,
-                        format!("believes to be connected to n{b}: {}; there is a connection: {piped}", !piped),
-                    ));
-                }
+            let core = self.nodes[a].core.as_ref();
+            let linked: BTreeSet<_> =
+                core.iter().flat_map(|c| c.linked()).filter_map(|p| Some((a, *self.places.get(p)?))).collect();
+            self.stats.links += linked.len() as u64;
+            let there: BTreeSet<_> = piped.range((a, 0)..(a + 1, 0)).copied().collect();
+            for (_, b) in linked.symmetric_difference(&there) {
+                wrong.push((
+                    a,
+                    format!("believes to be connected to n{b}: {}; there is a connection: {}", linked.contains(&(a, *b)), there.contains(&(a, *b))),
+                ));
             }
             wrong.extend(self.open_requests(a, ANSWER_MS).into_iter().map(|r| (a, format!("never answered: {r}"))));
             wrong.extend(self.check_idle_links(a).into_iter().map(|text| (a, text)));
@@ -246,8 +298,9 @@ impl World {
         let Some(core) = &node.core else { return Vec::new() };
         let now = self.clock(place);
         let mut wrong = Vec::new();
-        for other in &self.nodes {
-            let state = core.link(&other.peer);
+        for (key, state) in core.links() {
+            let LinkKey::Device(peer) = key else { continue };
+            let Some(other) = self.places.get(peer).map(|p| &self.nodes[*p]) else { continue };
             let moving = matches!(state, LinkState::Discovering | LinkState::Signaling | LinkState::Connecting);
             let lookup = core.explain(now, &other.user).is_some_and(|e| e.outcome == LookupOutcome::Running);
             let dial = !node.dialing.is_empty() || node.approached.contains_key(&other.peer);

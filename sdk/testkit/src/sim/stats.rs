@@ -54,6 +54,18 @@ pub struct Stats {
     pub glares: u64,
     /// Milliseconds from the healing until everything had settled, the longest.
     pub settled_after_ms: u64,
+    /// Times that a core asked to be woken.
+    pub wakes: u64,
+    /// Frames that cores wrote.
+    pub frames: u64,
+    /// Batches of frames that writers gave to the transport.
+    pub packets: u64,
+    /// Bytes of presence in those frames.
+    pub presence_bytes: u64,
+    /// Milliseconds from the healing until every member list showed everybody, the longest.
+    pub presence_right_after_ms: u64,
+    /// Links of all devices at the end.
+    pub links: u64,
     /// Requests of one node that waited for their answer at once, at most.
     pub most_open_requests: u64,
 }
@@ -98,6 +110,12 @@ impl AddAssign<&Self> for Stats {
         self.duplicates += o.duplicates;
         self.glares += o.glares;
         self.settled_after_ms = self.settled_after_ms.max(o.settled_after_ms);
+        self.wakes += o.wakes;
+        self.frames += o.frames;
+        self.packets += o.packets;
+        self.presence_bytes += o.presence_bytes;
+        self.presence_right_after_ms = self.presence_right_after_ms.max(o.presence_right_after_ms);
+        self.links += o.links;
         self.most_open_requests = self.most_open_requests.max(o.most_open_requests);
     }
 }

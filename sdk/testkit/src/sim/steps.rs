@@ -110,10 +110,9 @@ impl World {
         let store = &self.nodes[place].store;
         let mut routes = store.load(&Load::Routes { user: user.clone() });
         routes.truncate(RECALL);
-        let records: BTreeMap<_, _> = store
-            .load(&Load::Records { user })
-            .into_iter()
-            .filter_map(|r| if let Row::Record(r) = r { self.records.get(&(r.peer, r.seq)) } else { None })
+        let devices = self.nodes.iter().filter(|n| Some(&n.user) == user.as_ref()).map(|n| n.peer);
+        let records: BTreeMap<_, _> = devices
+            .filter_map(|peer| self.records.get(&(peer, store.record(&peer)?)))
             .map(|r| (r.peer(), r.clone()))
             .collect();
         for row in routes {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use byway_api::{
-    Applied, Durability, InboxRow, Load, MessageId, OutboxRow, OutboxState, PeerId, PinRow, RecordRow, RouteRow, Row,
+    Applied, Durability, InboxRow, Load, MessageId, OutboxRow, OutboxState, PeerId, PinRow, RouteRow, Row,
     SeenRow, SignalAddress, UserId, Write,
 };
 
@@ -16,11 +16,41 @@ struct Tables {
     inbox: BTreeMap<InboxName, InboxRow>,
     seen: BTreeMap<(PeerId, u64), SeenRow>,
     routes: BTreeMap<(UserId, PeerId, SignalAddress), RouteRow>,
-    records: BTreeMap<PeerId, RecordRow>,
+    records: Shelf,
     meta: BTreeMap<String, Bytes>,
     pins: BTreeMap<(UserId, PeerId), PinRow>,
     blocked: BTreeSet<UserId>,
     connected: BTreeSet<PeerId>,
+}
+
+/// Numbers of stored records, by the first bytes of the device's key. What is in them the world knows,
+/// which has signed them all: a thousand nodes would otherwise hold a thousand copies of each.
+#[derive(Clone, Debug, Default)]
+struct Shelf(Vec<(u64, u64)>);
+
+impl Shelf {
+    fn at(&self, peer: &PeerId) -> (u64, Result<usize, usize>) {
+        let key = peer.as_bytes().first_chunk().map_or(0, |b| u64::from_be_bytes(*b));
+        (key, self.0.binary_search_by_key(&key, |(k, _)| *k))
+    }
+
+    fn get(&self, peer: &PeerId) -> Option<u64> {
+        self.at(peer).1.ok().map(|i| self.0[i].1)
+    }
+
+    fn put(&mut self, peer: &PeerId, seq: u64) {
+        match self.at(peer) {
+            (_, Ok(i)) => self.0[i].1 = self.0[i].1.max(seq),
+            (key, Err(i)) => self.0.insert(i, (key, seq)),
+        }
+    }
+
+    fn remove(&mut self, peer: &PeerId) -> bool {
+        self.at(peer).1.is_ok_and(|i| {
+            self.0.remove(i);
+            true
+        })
+    }
 }
 
 const fn done_if(there: bool) -> Applied {
@@ -84,13 +114,13 @@ impl Tables {
             Write::DropPeer { peer } => {
                 let before = self.routes.len();
                 self.routes.retain(|(_, p, _), _| p != peer);
-                return done_if(self.records.remove(peer).is_some() || self.routes.len() < before);
+                return done_if(self.records.remove(peer) || self.routes.len() < before);
             }
             Write::Record(row) => {
-                if self.records.get(&row.peer).is_some_and(|r| r.seq >= row.seq) {
+                if self.records.get(&row.peer).is_some_and(|seq| seq >= row.seq) {
                     return Applied::Duplicate;
                 }
-                self.records.insert(row.peer, row.clone());
+                self.records.put(&row.peer, row.seq);
             }
             Write::Meta { key, value: Some(value), .. } => {
                 self.meta.insert(key.clone(), value.clone());
@@ -132,7 +162,23 @@ pub(super) struct Store {
     /// What a crash leaves.
     disk: Tables,
     /// Applied to `live` and not on disk, and since when.
-    relaxed: Vec<(u64, Write)>,
+    relaxed: Vec<(u64, Young)>,
+}
+
+/// A write that is not on disk.
+#[derive(Debug)]
+enum Young {
+    Record(PeerId, u64),
+    Other(Box<Write>),
+}
+
+impl From<Write> for Young {
+    fn from(write: Write) -> Self {
+        match write {
+            Write::Record(row) => Self::Record(row.peer, row.seq),
+            other => Self::Other(Box::new(other)),
+        }
+    }
 }
 
 /// A relaxed write is on disk after this at latest.
@@ -143,7 +189,7 @@ impl Store {
     pub(super) fn apply(&mut self, now: u64, batch: Vec<Write>) -> Vec<Applied> {
         let durable = batch.iter().any(|w| w.durability() == Durability::Durable);
         let applied = batch.iter().map(|w| self.live.apply(w)).collect();
-        self.relaxed.extend(batch.into_iter().map(|w| (now, w)));
+        self.relaxed.extend(batch.into_iter().map(|w| (now, w.into())));
         if durable {
             self.sync(u64::MAX);
         } else {
@@ -155,7 +201,15 @@ impl Store {
     fn sync(&mut self, until: u64) {
         let n = self.relaxed.iter().take_while(|(t, _)| *t <= until).count();
         for (_, write) in self.relaxed.drain(..n) {
-            self.disk.apply(&write);
+            match write {
+                Young::Record(peer, seq) => self.disk.records.put(&peer, seq),
+                Young::Other(write) => {
+                    self.disk.apply(&write);
+                }
+            }
+        }
+        if self.relaxed.capacity() > 64 && self.relaxed.len() < 16 {
+            self.relaxed.shrink_to(16);
         }
     }
 
@@ -177,9 +231,6 @@ impl Store {
                 let mut rows: Vec<_> = t.routes.values().filter(|r| of(user, &r.user)).collect();
                 rows.sort_by(|a, b| b.success_rate.total_cmp(&a.success_rate).then(b.last_seen.cmp(&a.last_seen)));
                 rows.into_iter().cloned().map(Row::Route).collect()
-            }
-            Load::Records { user } => {
-                t.records.values().filter(|r| of(user, &r.user)).cloned().map(Row::Record).collect()
             }
             Load::Outbox => {
                 let mut rows: Vec<_> = t.outbox.values().collect();
@@ -211,6 +262,11 @@ impl Store {
             Load::Blocked => t.blocked.iter().cloned().map(Row::Blocked).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// The number of the record that is stored of a device.
+    pub(super) fn record(&self, peer: &PeerId) -> Option<u64> {
+        self.live.records.get(peer)
     }
 
     /// Messages that the store holds for a recipient, or that wait for their acknowledgement.

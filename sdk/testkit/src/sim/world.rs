@@ -117,6 +117,7 @@ pub(super) struct World {
 
 /// A run ends after so many violations: the later ones follow from the first.
 const ENOUGH: usize = 5;
+const MINUTE_MS: u64 = 60_000;
 
 impl World {
     pub(super) fn new(config: Config, seed: u64) -> Self {
@@ -127,6 +128,9 @@ impl World {
         if random.chance(500) {
             // bodies are read from the store
             tuning.bodies_in_memory = 64 << 10;
+        }
+        if config.anchors > 0 {
+            tuning.anchors = config.anchors;
         }
         let mut world = Self {
             config,
@@ -199,8 +203,11 @@ impl World {
         self.violations.push(line);
     }
 
-    pub(super) fn run(mut self) -> Outcome {
+    pub(super) fn run(mut self, minute: &mut dyn FnMut(u64)) -> Outcome {
         while let Some(((at, _), event)) = self.queue.pop_first() {
+            for passed in self.now / MINUTE_MS..at / MINUTE_MS {
+                minute(passed + 1);
+            }
             self.now = at;
             if self.settled() || self.violations.len() >= ENOUGH {
                 break;
@@ -290,6 +297,7 @@ impl World {
         let spinning = n.last_wake == self.now;
         n.wakes = if spinning { n.wakes + 1 } else { 0 };
         n.last_wake = self.now;
+        self.stats.wakes += 1;
         if n.wakes > 20 {
             n.wakes = 0;
             self.violation(place, "the core wants to be woken again and again at the same moment");

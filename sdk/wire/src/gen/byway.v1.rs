@@ -457,6 +457,9 @@ pub struct NetworkState {
     pub digest: ::prost::bytes::Bytes,
     #[prost(bool, tag = "9")]
     pub want_full: bool,
+    /// Public keys of devices whose newest record the sender lacks.
+    #[prost(bytes = "bytes", repeated, tag = "10")]
+    pub want_records: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Presence {

@@ -42,6 +42,7 @@ pub(crate) fn all() -> Vec<Frame> {
             delta: true,
             digest: Some([6; 16]),
             want_full: true,
+            want_records: vec![bob.peer()],
         }),
         Frame::Direct(direct(b"hi")),
         Frame::Receipts(Receipts { kind: ReceiptKind::Delivered, messages: vec![message(1), message(2)], at: NOW }),

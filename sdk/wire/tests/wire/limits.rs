@@ -317,11 +317,13 @@ fn lists_of_a_state() {
     let members: fn(&mut proto::NetworkState, usize) = |s, n| s.online_members = vec!["bob".to_owned(); n];
     let coordinators: fn(&mut proto::NetworkState, usize) = |s, n| s.coordinators = vec![bob().peer().to_string(); n];
     let records: fn(&mut proto::NetworkState, usize) = |s, n| s.records = vec![Bytes::from_static(b"x"); n];
+    let wanted: fn(&mut proto::NetworkState, usize) = |s, n| s.want_records = vec![zeros(32); n];
     for (change, most) in [
         (presence, limits::STATE_PRESENCES),
         (members, limits::STATE_PRESENCES),
         (coordinators, limits::STATE_PRESENCES),
         (records, limits::STATE_RECORDS),
+        (wanted, limits::STATE_PRESENCES),
     ] {
         assert!(state(change, most).is_ok());
         too_large("state", state(change, most + 1));
