@@ -514,4 +514,3 @@ fn entry(roster: &Roster, slot: Slot, link: bool, known: bool, now: Now, tuning:
 const fn states(burst: u32) -> TokenBucket {
     TokenBucket::new(burst, limits::STATE_REFILL)
 }
-

@@ -178,7 +178,10 @@ impl NodeCore {
         let mut wake: Option<Tick> = None;
         for (slot, peer, user, device) in self.roster.all() {
             let peer = &peer;
-            if self.roster.is_blocked(user) || self.by_peer.contains_key(peer) || self.dials.values().any(|d| d.peer == *peer) {
+            if self.roster.is_blocked(user)
+                || self.by_peer.contains_key(peer)
+                || self.dials.values().any(|d| d.peer == *peer)
+            {
                 continue;
             }
             let book = self.routes.get(peer);

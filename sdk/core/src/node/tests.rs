@@ -209,11 +209,7 @@ fn clocks_are_followed_while_links_live() {
     }
     assert_eq!(b.core.roster.network_time(at(20)), at(20).wall.plus(hour));
     for conn in 1..=3 {
-        let state = NetworkState {
-            timestamp: at(30).wall,
-            delta: true,
-            ..NetworkState::default()
-        };
+        let state = NetworkState { timestamp: at(30).wall, delta: true, ..NetworkState::default() };
         b.feed(30, In::Frame { conn: ConnId(conn), frame: Frame::State(state) });
     }
     assert_eq!(b.core.roster.network_time(at(30)), at(30).wall);

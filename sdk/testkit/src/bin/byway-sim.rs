@@ -142,8 +142,14 @@ impl Sum {
             ("wakes_per_member_minute", per_minute(s.wakes)),
             ("frames_per_member_minute", per_minute(s.frames)),
             ("packets_per_member_minute", per_minute(s.packets)),
-            ("presence_bytes_per_member_hour", format!("{:.0}", s.presence_bytes as f64 * 3_600_000.0 / s.member_ms as f64)),
-            ("links_per_member", format!("{:.1}", s.links as f64 * (s.virtual_ms as f64 / self.seeds as f64) / s.member_ms as f64 )),
+            (
+                "presence_bytes_per_member_hour",
+                format!("{:.0}", s.presence_bytes as f64 * 3_600_000.0 / s.member_ms as f64),
+            ),
+            (
+                "links_per_member",
+                format!("{:.1}", s.links as f64 * (s.virtual_ms as f64 / self.seeds as f64) / s.member_ms as f64),
+            ),
             ("presence_right_after_ms_at_most", s.presence_right_after_ms.to_string()),
             ("settled_after_ms_at_most", s.settled_after_ms.to_string()),
             ("violations", self.violations.to_string()),
@@ -210,8 +216,7 @@ fn main() -> ExitCode {
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
         let idle = HEAP.allocated();
         let mut minutes = Vec::new();
-        let outcome =
-            run_watched(&options.config, seed, &mut |_| minutes.push(HEAP.allocated().saturating_sub(idle)));
+        let outcome = run_watched(&options.config, seed, &mut |_| minutes.push(HEAP.allocated().saturating_sub(idle)));
         sum.memory.add(&minutes);
         sum.seeds += 1;
         sum.stats += &outcome.stats;

@@ -277,7 +277,11 @@ impl World {
             for (_, b) in linked.symmetric_difference(&there) {
                 wrong.push((
                     a,
-                    format!("believes to be connected to n{b}: {}; there is a connection: {}", linked.contains(&(a, *b)), there.contains(&(a, *b))),
+                    format!(
+                        "believes to be connected to n{b}: {}; there is a connection: {}",
+                        linked.contains(&(a, *b)),
+                        there.contains(&(a, *b))
+                    ),
                 ));
             }
             wrong.extend(self.open_requests(a, ANSWER_MS).into_iter().map(|r| (a, format!("never answered: {r}"))));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use byway_api::{
-    Applied, Durability, InboxRow, Load, MessageId, OutboxRow, OutboxState, PeerId, PinRow, RouteRow, Row,
-    SeenRow, SignalAddress, UserId, Write,
+    Applied, Durability, InboxRow, Load, MessageId, OutboxRow, OutboxState, PeerId, PinRow, RouteRow, Row, SeenRow,
+    SignalAddress, UserId, Write,
 };
 
 type InboxName = (PeerId, u64, u64);

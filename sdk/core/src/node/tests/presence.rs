@@ -29,7 +29,7 @@ fn pass(b: &mut Bench, from: u64, to: u64, speaking: &[u8]) -> Vec<(u64, Out)> {
     let mut log = Vec::new();
     for ms in (from..to).step_by(20) {
         let mut out: Vec<_> = b.until(ms).into_iter().map(|(_, out)| out).collect();
-        if (ms - from) % 25_000 == 0 {
+        if (ms - from).is_multiple_of(25_000) {
             out.extend(speaking.iter().flat_map(|n| alive(b, ms, *n)));
         }
         let pinged = |o: &Out| match o {
