@@ -214,8 +214,9 @@ fn main() -> ExitCode {
         began: Instant::now(),
     };
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
+        // with room for all, so that what measures does not grow itself
+        let mut minutes = Vec::with_capacity(options.config.minutes as usize + 64);
         let idle = HEAP.allocated();
-        let mut minutes = Vec::new();
         let outcome = run_watched(&options.config, seed, &mut |_| minutes.push(HEAP.allocated().saturating_sub(idle)));
         sum.memory.add(&minutes);
         sum.seeds += 1;
