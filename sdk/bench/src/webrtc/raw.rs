@@ -1,5 +1,6 @@
 //! The crate `rtc` alone: two peer connections that hand each other their datagrams, in memory and on one
-//! thread. No sockets, no tasks, no other process: nothing that drives the crate can be faster.
+//! thread. No sockets, no tasks, no locks: nothing that drives the crate can cost less processor time for a
+//! message. In messages a second it can be beaten, where each end has a thread of its own.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,8 +24,9 @@ use crate::Failure;
 use crate::cost::Cost;
 use crate::pair::BODY;
 
-/// Bytes on their way before the sender waits, and what each message is charged on top: as the transport does.
-const WINDOW: usize = 1 << 20;
+/// Bytes on their way before the sender waits: with the transport's 1 MiB it costs a tenth more.
+const WINDOW: usize = 128 << 10;
+/// Charged for each message on top, as the transport does.
 const OVERHEAD: usize = 64;
 /// The crate's timer may be due again at once; it is not called more often than this.
 const TIMER_GAP: Duration = Duration::from_millis(1);
