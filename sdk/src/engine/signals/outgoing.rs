@@ -108,12 +108,17 @@ impl Signals {
                 }
             }
             Way::Socket { at, home } => {
-                let Some(carrier) = self.carriers().find(|carrier| carrier.serves(at)) else {
-                    return Err(error(SignalErrorKind::BadAddress, format!("no carrier serves {at}")));
-                };
-                carrier.send(at, mail).await?;
-                if *home { &counters.registry_signals } else { &counters.listener_signals }.add();
-                Ok(())
+                let mut failed = error(SignalErrorKind::BadAddress, format!("no carrier serves {at}"));
+                for carrier in self.carriers().filter(|carrier| carrier.serves(at)) {
+                    match carrier.send(at, mail.clone()).await {
+                        Ok(()) => {
+                            if *home { &counters.registry_signals } else { &counters.listener_signals }.add();
+                            return Ok(());
+                        }
+                        Err(e) => failed = e,
+                    }
+                }
+                Err(failed)
             }
         }
     }
