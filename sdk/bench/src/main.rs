@@ -7,9 +7,9 @@
 //!
 //! | section | against | takes |
 //! |---|---|---|
-//! | `webrtc` | the stock `webrtc` crate; the sans-IO crate `rtc` alone, in memory; nodes against the bare transport | 90 s |
-//! | `stores` | each durable store with one commit per call, on the disk of the working directory | 70 s |
-//! | `libp2p` | libp2p's own stream; nodes against the bare transport | 60 s |
+//! | `webrtc` | the stock `webrtc` crate; the sans-IO crate `rtc` alone, in memory; nodes against the bare transport | 70 s |
+//! | `stores` | each durable store with one commit per call, on the disk of the working directory | 60 s |
+//! | `libp2p` | libp2p's own stream; nodes against the bare transport | 70 s |
 //!
 //! `--json` prints JSON. This is a benchmark, no test: a figure that is not reached is printed as MISSED,
 //! one without a target is there to be compared, and the exit code says only whether everything could be

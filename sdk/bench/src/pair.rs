@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use byway_api::{Bytes, CloseCode, Connection, Endpoint, Incoming, PeerId, Received, SignalAddress};
+use tokio::task::JoinSet;
 
 use crate::Failure;
 use crate::cost::Cost;
@@ -69,26 +70,30 @@ impl Pair {
         mut next: impl FnMut() -> Bytes + Send + 'static,
     ) -> Result<(), Failure> {
         let (near, far) = (Arc::clone(&self.near), Arc::clone(&self.far));
-        let sink = tokio::spawn(async move {
+        let mut ends = JoinSet::new();
+        ends.spawn(async move {
             for _ in 0..frames {
                 std::hint::black_box(frame(&*far).await?);
             }
             Ok::<_, Failure>(())
         });
-        let source = tokio::spawn(async move {
+        ends.spawn(async move {
             for _ in 0..frames {
                 near.send(next()).await?;
             }
-            Ok::<_, Failure>(())
+            Ok(())
         });
-        source.await??;
-        sink.await?
+        while let Some(ended) = ends.join_next().await {
+            ended??;
+        }
+        Ok(())
     }
 
     /// So many times one message there and back, one after the other.
     pub(crate) async fn round_trips(&self, size: usize, times: usize) -> Result<Vec<Duration>, Failure> {
         let far = Arc::clone(&self.far);
-        let echo = tokio::spawn(async move {
+        let mut echo = JoinSet::new();
+        echo.spawn(async move {
             for _ in 0..times {
                 far.send(frame(&*far).await?).await?;
             }
@@ -102,7 +107,7 @@ impl Pair {
             std::hint::black_box(frame(&*self.near).await?);
             took.push(start.elapsed());
         }
-        echo.await??;
+        echo.join_all().await.into_iter().collect::<Result<(), _>>()?;
         Ok(took)
     }
 
