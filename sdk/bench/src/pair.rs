@@ -12,6 +12,9 @@ use crate::cost::Cost;
 /// The messages are its beginning.
 pub(crate) static BODY: [u8; 1 << 16] = [7; 1 << 16];
 
+/// About what a node writes at once when it has much to say.
+const FULL: usize = 60_000;
+
 /// Two endpoints. The near one dials.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
@@ -61,6 +64,34 @@ impl Pair {
         // What it costs a program to make a message is no part of this, here as with the rivals.
         let body = Bytes::from_static(&BODY[..size]);
         Cost::of(messages, self.carry(messages, move || body.clone())).await
+    }
+
+    /// So many messages from one end to the other, packed into frames as a node packs them: a frame is
+    /// filled before it is sent, and taken apart by the receiver.
+    pub(crate) async fn packed(&self, size: usize, messages: usize) -> Result<Cost, Failure> {
+        let (near, far) = (Arc::clone(&self.near), Arc::clone(&self.far));
+        let mut ends = JoinSet::new();
+        Cost::of(messages, async {
+            ends.spawn(async move {
+                let mut seen = 0;
+                while seen < messages {
+                    seen += unpack(&frame(&*far).await?);
+                }
+                Ok::<_, Failure>(())
+            });
+            ends.spawn(async move {
+                let mut left = messages;
+                while left > 0 {
+                    near.send(pack(size, &mut left)).await?;
+                }
+                Ok(())
+            });
+            while let Some(ended) = ends.join_next().await {
+                ended??;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// So many frames from one end to the other.
@@ -116,6 +147,28 @@ impl Pair {
         let heard = async { while matches!(self.far.recv().await, Ok(Received::Frame(_))) {} };
         tokio::join!(self.near.close(CloseCode::NORMAL), heard);
     }
+}
+
+/// Fills a frame with messages of `size`, each behind its length, and counts them off.
+fn pack(size: usize, left: &mut usize) -> Bytes {
+    let mut frame = Vec::with_capacity(FULL);
+    while *left > 0 && frame.len() + 4 + size <= FULL {
+        frame.extend_from_slice(&(size as u32).to_be_bytes());
+        frame.extend_from_slice(&BODY[..size]);
+        *left -= 1;
+    }
+    frame.into()
+}
+
+/// Looks at each message where it lies.
+fn unpack(frame: &[u8]) -> usize {
+    let (mut rest, mut seen) = (frame, 0);
+    while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+        let Some((message, tail)) = tail.split_at_checked(u32::from_be_bytes(*head) as usize) else { break };
+        std::hint::black_box(message);
+        (rest, seen) = (tail, seen + 1);
+    }
+    seen
 }
 
 async fn frame(connection: &dyn Connection) -> Result<Bytes, Failure> {
