@@ -39,7 +39,7 @@ impl Dialer {
     /// Tries the ways, the preferred transport first, until one connects. Dropping the future aborts
     /// every attempt.
     pub(super) async fn dial(self, op: OpId, peer: PeerId, addresses: Vec<SignalAddress>) -> Ended {
-        let ways = ways(&self.bound, &addresses);
+        let ways = ways(&self.bound, peer, &addresses, |address| self.signals.serves(address));
         let limit = self.shared.settings.dial_wait + limits::HELLO_TIMEOUT;
         let attempt = {
             let _dialing = self.signals.dialing(op, peer, addresses);
@@ -162,18 +162,26 @@ const fn worse(so_far: Option<Retry>, next: Retry) -> Retry {
 
 /// The attempts for `addresses`: the preferred transport first, and with each transport the
 /// addresses in their order. A signalling address goes to each transport that needs signalling,
-/// once: the signal port knows the other ways itself.
-fn ways(bound: &[Bound], addresses: &[SignalAddress]) -> Vec<(usize, SignalAddress)> {
+/// once: the signal port knows the other ways itself. Transports know sockets and neighbours; in
+/// place of an address that only a carrier understands they are given the device.
+fn ways(
+    bound: &[Bound],
+    peer: PeerId,
+    addresses: &[SignalAddress],
+    carried: impl Fn(&SignalAddress) -> bool,
+) -> Vec<(usize, SignalAddress)> {
     let mut ways = Vec::new();
     for (i, transport) in bound.iter().enumerate() {
         let mut signalled = false;
         for address in addresses {
-            let takes = match address.is_signalling() {
+            let own = transport.over.transport == address.scheme();
+            let carried = !own && !address.is_signalling() && carried(address);
+            let takes = match address.is_signalling() || carried {
                 true => transport.needs_signaling && !std::mem::replace(&mut signalled, true),
-                false => transport.over.transport == address.scheme(),
+                false => own,
             };
             if takes {
-                ways.push((i, address.clone()));
+                ways.push((i, if carried { SignalAddress::through(peer) } else { address.clone() }));
             }
         }
     }
@@ -212,7 +220,11 @@ mod tests {
         let bound = [bound("webrtc", true), bound("mem", false), bound("other", true)];
         let address = |text: &str| text.parse::<SignalAddress>().unwrap();
         let addresses = [address("ws://a/x"), address("mem:7"), address("ws://b/x"), address("tcp:1")];
-        let ways: Vec<_> = ways(&bound, &addresses).into_iter().map(|(i, a)| (i, a.to_string())).collect();
+        let none = |_: &SignalAddress| false;
+        let ways: Vec<_> = ways(&bound, PeerId::from_bytes([1; 32]), &addresses, none)
+            .into_iter()
+            .map(|(i, a)| (i, a.to_string()))
+            .collect();
         assert_eq!(ways, [(0, "ws://a/x".to_owned()), (1, "mem:7".to_owned()), (2, "ws://a/x".to_owned())]);
     }
 

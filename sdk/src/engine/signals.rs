@@ -76,6 +76,11 @@ impl Signals {
         self.listeners.iter().chain(&self.carriers)
     }
 
+    /// Whether a carrier understands the address.
+    pub(super) fn serves(&self, address: &SignalAddress) -> bool {
+        self.carriers().any(|carrier| carrier.serves(address))
+    }
+
     /// Our own addresses through carriers: listeners first, homes last.
     pub(super) fn addresses(&self) -> (Vec<SignalAddress>, Vec<SignalAddress>) {
         let of = |carriers: &[Arc<dyn Signaling>]| carriers.iter().flat_map(|carrier| carrier.addresses()).collect();

@@ -1,12 +1,15 @@
 //! Nodes with more than one transport.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use byway::api::{
     BindContext, Connection, Endpoint, Incoming, SignalAddress, Transport, TransportCaps, TransportError, async_trait,
 };
-use byway::{MemoryNetwork, MemoryTransport, Node, PeerId, Reach};
+use byway::presets::Bare;
+use byway::{MemoryKeys, MemoryNetwork, MemoryStore, MemoryTransport, Network, Node, PeerId, Reach, WebRtc};
+use byway_testkit::signaling::MemoryHub;
 
 use crate::kit::{Keep, Member, Way, send_numbers, take, take_numbers};
 use crate::soon;
@@ -141,4 +144,29 @@ async fn members_without_a_common_transport_talk_through_one_who_has_both() {
     soon("delivery", last.delivered()).await.unwrap();
     let shown = tokio::time::timeout(Duration::ZERO, carols.next()).await;
     assert!(shown.is_err(), "Carol passes on what she cannot read");
+}
+
+/// A carrier of signals with addresses of its own passed its suite, and no node ever asked it: only
+/// sockets and neighbours were taken for ways of a signal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_carrier_with_addresses_of_its_own_is_enough_for_webrtc() {
+    let hub = MemoryHub::new();
+    let member = |name: &str| {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Node::builder(Bare)
+            .join(Network::open("team"), name)
+            .transport(WebRtc::default().bind(loopback).loopback(true))
+            .signaling(hub.carrier())
+            .store(MemoryStore::new())
+            .keys(MemoryKeys::new())
+            .discovery(|_| byway::discovery::standard_steps(None).into())
+    };
+    let (alice, mut alices) = member("alice").spawn().await.unwrap();
+    assert!(alice.addresses().iter().all(|address| address.scheme() == "hub"), "{:?}", alice.addresses());
+    let (bob, mut bobs) = member("bob").bootstrap(alice.invite().unwrap()).spawn().await.unwrap();
+    send_numbers(&bob, "bob", "alice", 0..3).await;
+    take_numbers(&mut alices, "bob", 0..3).await;
+    connected_over(&bob, "alice", "webrtc").await;
+    send_numbers(&alice, "alice", "bob", 0..3).await;
+    take_numbers(&mut bobs, "alice", 0..3).await;
 }

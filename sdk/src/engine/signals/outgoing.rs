@@ -16,7 +16,7 @@ use crate::engine::shared::Notice;
 enum Way {
     /// A neighbour that is connected to the device.
     Neighbour(PeerId),
-    /// A signalling socket.
+    /// A carrier: a signalling socket, or one of the app's own.
     Socket { at: SignalAddress, home: bool },
 }
 
@@ -41,7 +41,7 @@ impl Signals {
         let mut addresses = self.dialed_addresses(to);
         addresses.extend_from_slice(record.addresses());
         let homes = self.addresses().1;
-        let ways = ways(kind, at, &known.neighbours, &addresses, &homes);
+        let ways = ways(kind, to, at, &known.neighbours, &addresses, &homes, |address| self.serves(address));
         let mut failed = error(SignalErrorKind::Unreachable, format!("nothing carries signals to {to}"));
         for way in ways {
             match timeout(self.shared.settings.carrier_wait, self.carry(&way, mail.clone())).await {
@@ -125,17 +125,20 @@ impl Signals {
 }
 
 /// The order in which ways are tried. An answer goes back the way the offer came. An offer goes to
-/// `at`, through mutual neighbours and over member listeners first; a home, which is a server, is
-/// last even if it is `at`.
+/// `at`, through mutual neighbours, over member listeners and by carriers with addresses of their own
+/// first; a home, which is a server, is last even if it is `at`.
 fn ways(
     kind: SignalKind,
+    to: PeerId,
     at: &SignalAddress,
     neighbours: &[PeerId],
     addresses: &[SignalAddress],
     homes: &[SignalAddress],
+    serves: impl Fn(&SignalAddress) -> bool,
 ) -> Vec<Way> {
     let way = |address: &SignalAddress| match address.via() {
-        Some(hop) => Some(Way::Neighbour(hop)),
+        Some(hop) => (hop != to).then_some(Way::Neighbour(hop)),
+        None if !address.is_socket() => serves(address).then(|| Way::Socket { at: address.clone(), home: false }),
         None => {
             let (base, _) = address.socket_parts()?;
             let home = homes.iter().any(|home| home.socket_parts().is_some_and(|(b, _)| b == base));
@@ -178,7 +181,7 @@ mod tests {
         let text = |way: &Way| match way {
             Way::Neighbour(hop) => format!("neighbour {}", hop.as_bytes()[0]),
             Way::Socket { at, home } => {
-                let (base, _) = at.socket_parts().unwrap();
+                let base = at.socket_parts().map_or(at.as_str(), |(base, _)| base);
                 format!("{base}{}", if *home { " home" } else { "" })
             }
         };
@@ -189,7 +192,7 @@ mod tests {
     fn an_offer_goes_by_neighbours_then_listeners_and_a_server_last() {
         let homes = [socket("registry", 1)];
         let addresses = [socket("registry", 9), socket("listener", 9), SignalAddress::through(peer(5))];
-        let order = ways(SignalKind::Offer, &addresses[0], &[peer(4)], &addresses, &homes);
+        let order = ways(SignalKind::Offer, peer(9), &addresses[0], &[peer(4)], &addresses, &homes, |_| false);
         assert_eq!(texts(&order), ["neighbour 4", "ws://listener", "neighbour 5", "ws://registry home"]);
     }
 
@@ -197,14 +200,24 @@ mod tests {
     fn an_address_that_is_no_server_is_tried_first() {
         let homes = [socket("registry", 1)];
         let addresses = [socket("registry", 9), socket("listener", 9)];
-        let order = ways(SignalKind::Offer, &addresses[1], &[peer(4)], &addresses, &homes);
+        let order = ways(SignalKind::Offer, peer(9), &addresses[1], &[peer(4)], &addresses, &homes, |_| false);
         assert_eq!(texts(&order), ["ws://listener", "neighbour 4", "ws://registry home"]);
     }
 
     #[test]
     fn an_answer_goes_back_the_way_the_offer_came() {
         let homes = [socket("registry", 1)];
-        let order = ways(SignalKind::Answer, &socket("registry", 9), &[peer(4)], &[socket("listener", 9)], &homes);
+        let (back, addresses) = (socket("registry", 9), [socket("listener", 9)]);
+        let order = ways(SignalKind::Answer, peer(9), &back, &[peer(4)], &addresses, &homes, |_| false);
         assert_eq!(texts(&order), ["ws://registry home", "neighbour 4", "ws://listener"]);
+    }
+
+    #[test]
+    fn a_carrier_is_asked_for_the_addresses_that_it_serves() {
+        let addresses = [SignalAddress::new("hub:9").unwrap(), SignalAddress::new("mem:9").unwrap()];
+        let to_itself = SignalAddress::through(peer(9));
+        let serves = |address: &SignalAddress| address.scheme() == "hub";
+        let order = ways(SignalKind::Offer, peer(9), &to_itself, &[], &addresses, &[], serves);
+        assert_eq!(texts(&order), ["hub:9"]);
     }
 }
