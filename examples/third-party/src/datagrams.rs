@@ -15,8 +15,8 @@ use tokio::net::UnixDatagram;
 use tokio::sync::{RwLock, watch};
 
 const NAME: &str = "datagrams";
-/// The node offers a carrier nothing but the addresses of sockets. No name server knows this host (RFC 2606).
-const BASE: &str = "ws://datagrams.invalid";
+/// The scheme of its addresses.
+const SCHEME: &str = "datagrams";
 /// The longest envelope (`Sealed`).
 const LONGEST: usize = 60 * 1024;
 /// How long `close` waits for the `recv` that it ends.
@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A datagram is the sender's key and an envelope.
 const KEY: usize = 32;
 
-/// A carrier for devices that share a directory. Its addresses are `ws://datagrams.invalid/{peerId}`.
+/// A carrier for devices that share a directory. Its addresses are `datagrams:{peerId}`.
 ///
 /// Who may write to the directory may send, and may take the place of a device that is not running: all
 /// that this gets him is sealed envelopes that he cannot open. The directory is made with mode 0700.
@@ -46,14 +46,14 @@ impl Datagrams {
 
     /// Where `peer` is reached.
     pub fn address_of(peer: PeerId) -> SignalAddress {
-        match SignalAddress::socket(BASE, peer) {
+        match SignalAddress::new(&format!("{SCHEME}:{peer}")) {
             Ok(address) => address,
             Err(error) => unreachable!("a peer id is short and printable: {error}"),
         }
     }
 
     fn device(at: &SignalAddress) -> Option<PeerId> {
-        at.socket_parts().filter(|(base, _)| *base == BASE).map(|(_, device)| device)
+        (at.scheme() == SCHEME).then(|| at.rest().parse().ok()).flatten()
     }
 }
 
@@ -86,7 +86,7 @@ impl Signaling for Datagrams {
         let own = self.own.read().await;
         let Some(own) = &*own else { return Err(closed()) };
         let Some(to) = Self::device(at).filter(|device| *device == mail.to) else {
-            return Err(error(BadAddress, format!("{at} is not {BASE}/{}", mail.to)));
+            return Err(error(BadAddress, format!("{at} is not {SCHEME}:{}", mail.to)));
         };
         if mail.envelope.len() > LONGEST {
             return Err(error(Refused, format!("an envelope of {} bytes, at most {LONGEST}", mail.envelope.len())));

@@ -158,12 +158,10 @@ impl SignalContext {
 /// * One that calls no server needs no [`Meter`].
 ///
 /// # Addresses
-/// The node signals through `ws:`, `wss:` and `peer:` addresses only: an address of another scheme is
-/// published, but nobody dials through it, and no suite can notice. So give yours the form
-/// `ws://{something}/{peerId}` ([`SignalAddress::socket`]) with a host of your own that no name server
-/// knows (`ws://my-carrier.invalid/{peerId}`). The first carrier whose `serves` says yes has the address:
-/// the socket carrier of the presets `Standard` and `Lan` serves every `ws:` and `wss:` one and comes
-/// before yours, so build on `presets::Bare`.
+/// Of any scheme that is no transport's name: what `addresses` says is published, and for another
+/// device's address every carrier whose `serves` says yes is asked, in the order in which they were
+/// given to the node, until one has taken the signal. `ws:` and `wss:` addresses are those of
+/// signalling sockets ([`SignalAddress::socket`]).
 ///
 /// # Cancellation
 /// Dropping `send` may or may not have sent. `recv` is cancel-safe.
