@@ -74,6 +74,7 @@ impl Screen {
 
 fn tick(delivery: Delivery) -> &'static str {
     match delivery {
+        Delivery::Relayed => "→",
         Delivery::Delivered => "✓",
         Delivery::Read => "✓✓",
         Delivery::Expired => "✗ expired",
