@@ -43,6 +43,9 @@ pub(crate) fn build(
     let stack = {
         let mut quic = libp2p::quic::Config::new(key);
         quic.handshake_timeout = config.connect_timeout;
+        // what nobody reads is bounded, as with Yamux
+        quic.max_stream_data = 128 << 10;
+        quic.max_connection_data = 256 << 10;
         let quic = libp2p::quic::tokio::Transport::new(quic)
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Abrupt(muxer))));
         quic.or_transport(stack).map(|either, _| either.into_inner())
