@@ -9,7 +9,7 @@ use crate::status::Delivery;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message arrived. Uses one slot of [`In::InboxRoom`].
+    /// A message arrived. Uses one slot of [`In::InboxRoom`](crate::io::In::InboxRoom).
     Message(Box<InboxItem>),
     /// A message has moved on.
     Delivery {

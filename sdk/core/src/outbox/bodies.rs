@@ -13,7 +13,7 @@ impl Outbox {
         open.filter(|id| self.messages.get(id).is_some_and(|m| m.body.is_none())).collect()
     }
 
-    /// A body that was asked for by [`Next::Fetch`]. Without one the message cannot be sent.
+    /// A body that was asked for by [`Next::Fetch`](super::Next::Fetch). Without one the message cannot be sent.
     pub fn fetched(&mut self, id: &MessageId, body: Option<Bytes>) {
         if let Some(message) = self.messages.get_mut(id)
             && let Some(body) = body
